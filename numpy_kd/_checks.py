@@ -16,7 +16,9 @@ def float_array(name: str, x) -> np.ndarray:
     try:
         x = np.asarray(x)
     except ValueError:
-        raise ValueError(f"{name} must be a rectangular array of numbers, got a ragged one") from None
+        raise ValueError(
+            f"{name} must be a rectangular array of numbers, got a ragged one"
+        ) from None
     if x.dtype.kind in "iub":
         return x.astype(np.float64)
     if x.dtype.kind not in "fc":
@@ -53,8 +55,10 @@ def same_shape(name: str, x: np.ndarray, other_name: str, other: np.ndarray) -> 
 def same_length(name: str, x, other_name: str, other) -> None:
     """Two arrays that go together row by row."""
     if len(x) != len(other):
-        raise ValueError(f"{name} must have one row for each of the {len(other)} rows of "
-                         f"{other_name}, got {len(x)}")
+        raise ValueError(
+            f"{name} must have one row for each of the {len(other)} rows of "
+            f"{other_name}, got {len(x)}"
+        )
 
 
 def labels(name: str, x, num_classes: int | None = None) -> np.ndarray:
@@ -71,6 +75,21 @@ def labels(name: str, x, num_classes: int | None = None) -> np.ndarray:
         limit = "0 or more" if num_classes is None else f"in 0 .. {num_classes - 1}"
         raise ValueError(f"{name} must be {limit}, got {worst}")
     return x
+
+
+def logits_and_labels(logits, hard_labels) -> tuple[np.ndarray, np.ndarray]:
+    """A batch of logits and one label in 0 .. N - 1 for each of its rows."""
+    z = batch("logits", logits)
+    hard_labels = labels("labels", hard_labels, z.shape[1])
+    same_length("labels", hard_labels, "logits", z)
+    return z, hard_labels
+
+
+def student_and_teacher(logits, teacher_logits) -> tuple[np.ndarray, np.ndarray]:
+    """Two batches of logits of one shape (B, N)."""
+    z, v = batch("logits", logits), batch("teacher_logits", teacher_logits)
+    same_shape("teacher_logits", v, "logits", z)
+    return z, v
 
 
 def probabilities(name: str, p, axis: int = -1) -> np.ndarray:
