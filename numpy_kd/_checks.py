@@ -145,6 +145,17 @@ def count(name: str, x, at_least: int = 1) -> int:
     return int(x)
 
 
+def float_dtype(name: str, dtype) -> np.dtype:
+    """`dtype` as a `np.dtype`, if it is one of real floating-point numbers."""
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.kind != "f":
+        raise ValueError(f"{name} must be a real floating-point type, got {dtype!r}")
+    return found
+
+
 def one_of(name: str, x, choices) -> str:
     """`x`, if it is one of the names in `choices`."""
     if x not in tuple(choices):
