@@ -71,7 +71,7 @@ def second_order_gradient(logits, teacher_logits, temperature: float) -> np.ndar
     >>> relative_errors(z, v, [10, 100], order=2).round(6)
     array([7.914e-03, 7.300e-05])
     >>> second_order_gradient(z, v, temperature=100)
-    array([[-4.16666667e-07, -8.33333333e-08,  5.00000000e-07]])
+    array([[-2.77777778e-07,  2.22222222e-07,  5.55555556e-08]])
     """
     z, v, T = _pair(logits, teacher_logits, temperature)
     z, v = _centered(z), _centered(v)
