@@ -1,0 +1,145 @@
+"""Words to calls: `python -m numpy_kd`. The only file that prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from numpy_kd import _files
+from numpy_kd.experiments import digits
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status (0 done, 2 a bad argument, 130 interrupted).
+
+    >>> main(["distill", "--temperature", "-1"])
+    2
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        for line in options.run(options):
+            print(line, flush=True)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"numpy_kd: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nnumpy_kd: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """An error is one line, and exit status 2."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="numpy_kd",
+        description="Knowledge distillation from scratch in NumPy. Without a command: distill.",
+    )
+    parser.set_defaults(**vars(_distill_options(_Parser()).parse_args([])))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _distill_options(
+        commands.add_parser(
+            "distill",
+            help="a big network teaches a small one on real handwritten digits",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+    )
+    return parser
+
+
+def _distill_options(parser):
+    default = digits.Settings()
+    help_of = {
+        "data": "digits (8 x 8, in the package) or mnist",
+        "members": "networks in the teacher",
+        "teacher_hidden": "hidden layer sizes of each",
+        "student_hidden": "hidden layer sizes of the student",
+        "temperature": "of the soft targets",
+        "soft_weight": "weight of the soft term, which carries T squared",
+        "hard_weight": "weight of the labels",
+        "seeds": "how many students of each kind",
+        "epochs": "passes over the data for each student",
+        "teacher_epochs": "and for each network of the teacher",
+        "teacher_dropout": "fraction of hidden units dropped while the teacher learns",
+        "batch_size": "examples a step",
+        "learning_rate": "at the start; it falls to 0 along a cosine",
+        "momentum": "of the descent",
+    }
+    for field in fields(digits.Settings):
+        value = getattr(default, field.name)
+        several = isinstance(value, tuple)
+        parser.add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=type(value[0]) if several else type(value),
+            nargs="+" if several else None,
+            default=value,
+            metavar="N" if isinstance(value, (int, tuple)) else "X",
+            help=help_of[field.name],
+        )
+    parser.add_argument(
+        "--out", type=Path, default=Path("figures"), metavar="DIR", help="for picture and results"
+    )
+    parser.set_defaults(run=_distill)
+    return parser
+
+
+def _distill(options):
+    from numpy_kd import plots  # here, so that --help need not wait for matplotlib
+
+    chosen = {field.name: getattr(options, field.name) for field in fields(digits.Settings)}
+    for name in ("teacher_hidden", "student_hidden"):
+        chosen[name] = tuple(chosen[name])
+    settings = digits.Settings(**chosen)
+    if options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out must be a directory, got the file {options.out}")
+    yield (
+        f"A teacher of {settings.members} networks and {settings.seeds} pairs of students "
+        f"on {settings.data}; T = {settings.temperature:g}"
+    )
+    result = digits.run(settings)
+    yield from _table(result)
+    figure, results = options.out / "distillation.png", options.out / "distillation.json"
+    plots.save(plots.distillation(result), figure)
+    _files.write_text(results, json.dumps(result, indent=1) + "\n")
+    yield f"\nPicture: {figure}   Results: {results}"
+
+
+def _table(result: dict):
+    """The rows of the main job, one line each; a spread is a standard deviation over seeds."""
+    yield ""
+    yield (
+        f"{'':18}{'parameters':>11}{'errors':>15}{'accuracy %':>14}{'cross-entropy':>17}"
+        f"{'agreement %':>15}{'ms / 1,000':>12}"
+    )
+    titles = {"teacher": "teacher", "alone": "student alone", "distilled": "student distilled"}
+    for name, title in titles.items():
+        row = result["rows"][name]
+        yield (
+            f"{title:18}{row['parameters']:>11,}"
+            f"{_spread(row['errors'], 1):>15}{_spread(row['accuracy'], 1, 100):>14}"
+            f"{_spread(row['cross_entropy'], 3):>17}{_spread(row['agreement'], 1, 100):>15}"
+            f"{row['milliseconds_per_1000_images']:>12.2f}"
+        )
+    count = len(result["rows"]["alone"]["errors"])
+    yield f"({result['test_images']:,} test images; mean +- standard deviation over {count} students)"
+
+
+def _spread(values: list[float], digits_shown: int, scale: float = 1) -> str:
+    mean = scale * sum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.{digits_shown}f}"
+    variance = sum((scale * value - mean) ** 2 for value in values) / (len(values) - 1)
+    return f"{mean:.{digits_shown}f} +- {variance**0.5:.{digits_shown}f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One file for each table: a frozen dataclass of settings, and `run(settings) -> dict`."""
