@@ -47,7 +47,12 @@ class Mirror(BaseHTTPRequestHandler):
         self.send(CONTENT[:1000], promised=len(CONTENT))
 
     def endless(self):
-        self.send(bytes(2 * LIMIT), promised="nothing")
+        self.send(b"", promised="nothing")
+        try:
+            for _ in range(64):
+                self.wfile.write(bytes(1 << 20))
+        except ConnectionError:
+            self.server.hung_up.set()
 
     def missing(self):
         self.send(b"no such page", status=404)
@@ -70,7 +75,7 @@ class Mirror(BaseHTTPRequestHandler):
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with ThreadingHTTPServer(("127.0.0.1", 0), Mirror) as server:
-        server.asked, server.done = [], threading.Event()
+        server.asked, server.done, server.hung_up = [], threading.Event(), threading.Event()
         server.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
@@ -166,6 +171,12 @@ def test_a_stop_while_writing_leaves_the_old_file_alone(server, tmp_path, monkey
         fetch([f"{server.url}/good/file"], path)
     assert error.value is stop
     assert os.listdir(tmp_path) == ["file"] and path.read_bytes() == b"old"
+
+
+def test_what_never_ends_is_not_read_to_the_end(server, tmp_path):
+    with pytest.raises(OSError, match="more than"):
+        fetch([f"{server.url}/endless/file"], tmp_path / "file")
+    assert server.hung_up.wait(5)
 
 
 def test_the_limit_itself_is_allowed(server, tmp_path):

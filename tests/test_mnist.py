@@ -184,6 +184,12 @@ class TestDownload:
         assert_small(load_mnist(), small)
         assert mirror.asked == expected
 
+    def test_not_when_the_users_folder_has_it(self, tmp_path, small, mirror, monkeypatch):
+        monkeypatch.setenv("NUMPY_KD_DATA", str(tmp_path / "data"))
+        lay_out(tmp_path / "data" / "mnist", small)
+        assert_small(load_mnist(download=True), small)
+        assert mirror.asked == [] and not (tmp_path / "cache").exists()
+
     def test_into_the_given_folder_only_what_is_missing(self, tmp_path, small, mirror):
         lay_out(mirror.folder / "first", small, ".gz", gzip.compress)
         folder = lay_out(tmp_path / "here", dict(list(small.items())[:3]), dot=True)
