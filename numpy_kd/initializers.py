@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import _checks
+from numpy_kd import _checks
 
 Initializer = Callable[..., np.ndarray]
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import _checks
+from numpy_kd import _checks
+from numpy_kd._memory import Buffer, recall
 
 # --- linear ---------------------------------------------------------------------------------
 
@@ -196,50 +197,6 @@ def dropout_backward(dy, mask, rate, *, out=None) -> np.ndarray:
 # --- the classes that remember --------------------------------------------------------------
 
 
-class Buffer:
-    """An array that grows to the largest batch seen; a smaller batch takes its leading rows.
-
-    >>> buffer = Buffer()
-    >>> large, small = buffer.take((5, 3), np.float32), buffer.take((2, 3), np.float32)
-    >>> small.shape, np.shares_memory(large, small)
-    ((2, 3), True)
-    """
-
-    def __init__(self):
-        self._whole = self._rows = np.empty((0, 0))
-
-    def take(self, shape, dtype) -> np.ndarray:
-        """An uninitialised array of this shape, the same memory each time where it suffices."""
-        if self._rows.shape != shape or self._rows.dtype != dtype:
-            whole = self._whole
-            if whole.shape[1:] != shape[1:] or whole.dtype != dtype or len(whole) < shape[0]:
-                self._whole = np.empty(shape, dtype)
-            self._rows = self._whole[: shape[0]]
-        return self._rows
-
-    def __repr__(self) -> str:
-        return f"Buffer(shape={self._whole.shape}, dtype={self._whole.dtype})"
-
-
-def recall(remembered, dy, width=None):
-    """What a training forward left for this backward; an error if there is nothing, or if it is
-    of another batch.
-
-    >>> recall(None, np.zeros((2, 3)))
-    Traceback (most recent call last):
-    RuntimeError: no forward pass in training mode is pending
-    """
-    if remembered is None:
-        raise RuntimeError("no forward pass in training mode is pending")
-    shape = (remembered.shape[0], width or remembered.shape[1])
-    if dy.shape != shape:
-        raise ValueError(
-            f"the gradient must have the shape {shape} of the pending forward pass "
-            f"(batch size {shape[0]}), got {dy.shape}"
-        )
-    return remembered
-
-
 class Linear:
     """`y = x W + b`, remembering `x` itself, not a copy: leave it alone until the backward.
 
@@ -363,15 +320,7 @@ class BatchNorm:
     """
 
     def __init__(
-        self,
-        gamma,
-        beta,
-        dgamma=None,
-        dbeta=None,
-        *,
-        momentum: float = 0.9,
-        epsilon: float = 1e-5,
-        in_place: bool = False,
+        self, gamma, beta, dgamma=None, dbeta=None, *, momentum=0.9, epsilon=1e-5, in_place=False
     ):
         self._gamma, self._beta = gamma, beta
         self._dgamma = np.zeros_like(gamma) if dgamma is None else dgamma
@@ -395,18 +344,16 @@ class BatchNorm:
         rows = len(x)
         if rows < 2:
             raise ValueError(
-                "x must have at least 2 rows for batch normalisation in training mode "
-                "(one row has no variance), got 1"
+                "x must have at least 2 rows for batch normalisation in training mode, as one "
+                "row has no variance; got 1"
             )
         x_hat = x if self.in_place else self._kept.take(x.shape, x.dtype)
         out = (self._y.take(x.shape, x.dtype), x_hat)
         y, self._x_hat, mean, self._variance = batch_norm(
             x, self._gamma, self._beta, self.epsilon, out=out
         )
-        for running, batch in (
-            (self.running_mean, mean),
-            (self.running_variance, self._variance * (rows / (rows - 1))),
-        ):
+        unbiased = self._variance * (rows / (rows - 1))
+        for running, batch in ((self.running_mean, mean), (self.running_variance, unbiased)):
             running *= self.momentum
             running += (1 - self.momentum) * batch
         return y

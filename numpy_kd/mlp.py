@@ -9,11 +9,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from . import _checks, _files, initializers
-from .layers import BatchNorm, Dropout, Linear, ReLU, Sigmoid, Tanh
+from numpy_kd import _checks, _files, initializers
+from numpy_kd.layers import BatchNorm, Dropout, Linear, ReLU, Sigmoid, Tanh
 
 ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "identity": None}
 DTYPES = ("float32", "float64", "complex64", "complex128")
+OWNED = ("W", "b", "dW", "db", "gamma", "beta", "dgamma", "dbeta")
+OWNED += ("running_mean", "running_variance")  # with the above, all that a layer owns
 KIND = "numpy_kd.MLP"
 
 
@@ -52,7 +54,7 @@ class MLP:
     ):
         self._architecture = _architecture(sizes, activation, dropout, input_dropout, batch_norm)
         self.sizes: tuple[int, ...] = self._architecture["sizes"]
-        self.dtype = np.dtype(_checks.one_of("dtype", np.dtype(dtype).name, DTYPES))
+        self.dtype = _dtype(dtype)
         self.blocks: dict[str, tuple[slice, tuple[int, ...]]] = _blocks(self.sizes, batch_norm)
         self._parameters = np.zeros(_length(self.blocks), self.dtype)
         self._gradient = np.zeros_like(self._parameters)
@@ -242,7 +244,7 @@ class MLP:
         for name, value in state.items():
             layer, _, attribute = name.partition(".")
             if attribute == "rng":
-                self._named[layer].rng.bit_generator.state = value
+                _set_generator(name, self._named[layer].rng, value)
             elif np.shape(value) != expected[name].shape:
                 needed, got = expected[name].shape, np.shape(value)
                 raise ValueError(f"state must have shape {needed} for {name}, got {got}")
@@ -276,7 +278,8 @@ class MLP:
         >>> MLP((4, 5, 3), seed=0).astype(np.float64).logits(np.ones((2, 4))).dtype
         dtype('float64')
         """
-        if np.dtype(dtype).kind != "c" and self.dtype.kind == "c":
+        dtype = _dtype(dtype)
+        if self.dtype.kind == "c" and dtype.kind != "c":
             raise ValueError(f"dtype must be complex for a network of {self.dtype}, got {dtype}")
         return _restore(self._architecture, dtype, self._parameters, self.state)
 
@@ -295,9 +298,8 @@ class MLP:
         Traceback (most recent call last):
         ValueError: assignment destination is read-only
         """
-        arrays = [self._parameters, self._gradient]
-        for layer in self.layers:
-            arrays += [value for value in vars(layer).values() if isinstance(value, np.ndarray)]
+        owned = [getattr(layer, name, None) for layer in self.layers for name in OWNED]
+        arrays = [self._parameters, self._gradient] + [a for a in owned if a is not None]
         before = [(array, array.flags.writeable) for array in arrays], self._frozen
         try:
             self._frozen = True
@@ -341,6 +343,13 @@ class MLP:
             ) from None
 
 
+def _set_generator(name: str, rng: np.random.Generator, state: dict) -> None:
+    try:
+        rng.bit_generator.state = state
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"state must hold a PCG64 generator's state for {name}: {error}") from None
+
+
 def _restore(architecture: dict, dtype, parameters, state: dict) -> MLP:
     mlp = MLP(**architecture, initializer="zeros", dtype=dtype, seed=0)
     mlp.parameters[...] = parameters
@@ -350,16 +359,23 @@ def _restore(architecture: dict, dtype, parameters, state: dict) -> MLP:
 
 def _architecture(sizes, activation, dropout, input_dropout, batch_norm) -> dict:
     """What kind of network it is, checked: everything but the numbers."""
-    sizes = tuple(sizes)
-    if len(sizes) < 2:
-        raise ValueError(f"sizes must be (inputs, hidden units, ..., classes), got {sizes}")
+    if not np.iterable(sizes) or len(sizes) < 2:
+        raise ValueError(f"sizes must be (inputs, hidden units, ..., classes), got {sizes!r}")
     return {
-        "sizes": tuple(_checks.count("sizes", size) for size in sizes),
+        "sizes": tuple(_checks.count(f"sizes[{i}]", size) for i, size in enumerate(sizes)),
         "activation": _checks.one_of("activation", activation, ACTIVATIONS),
         "dropout": _checks.fraction("dropout", dropout, below_one=True),
         "input_dropout": _checks.fraction("input_dropout", input_dropout, below_one=True),
         "batch_norm": bool(batch_norm),
     }
+
+
+def _dtype(dtype) -> np.dtype:
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = dtype
+    return np.dtype(_checks.one_of("dtype", name, DTYPES))
 
 
 def _blocks(sizes, batch_norm: bool) -> dict[str, tuple[slice, tuple[int, ...]]]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import _checks
+from numpy_kd import _checks
 
-PIECE = 2**14  # entries: gradient, parameters, averages and a scratch of it fit into the cache
+PIECE = 2**18  # bytes: gradient, parameters, an average and the scratch then fit into 1 MiB
 
 
 class _Optimizer:

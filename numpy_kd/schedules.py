@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from . import _checks
+from numpy_kd import _checks
 
 Schedule = Callable[[int], float]
 
