@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
 from tqdm import tqdm
+
+from numpy_kd._files import written_aside
 
 _CHUNK = 1 << 16
 
@@ -68,9 +69,11 @@ def fetch(
             content = _get(url, limit, timeout, path.name)
             check(content)
         except (OSError, HTTPException, ValueError) as error:
-            failures.append(f"\n  {url}: {error or type(error).__name__}")
+            failures.append(f"\n  {url}: {str(error) or type(error).__name__}")
         else:
-            return _write_whole(path, content)
+            with written_aside(path) as file:
+                file.write(content)
+            return
     raise OSError(f"{path.name} could not be fetched from any mirror:{''.join(failures)}")
 
 
@@ -97,16 +100,3 @@ def _get(url: str, limit: int, timeout: float, name: str) -> bytes:
     if promised is not None and len(content) < promised:
         raise ValueError(f"broke off after {len(content)} of {promised} bytes")
     return bytes(content)
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write beside `path`, then rename: a crash leaves the old file, or none, never a half."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

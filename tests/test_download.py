@@ -173,6 +173,12 @@ def test_a_stop_while_writing_leaves_the_old_file_alone(server, tmp_path, monkey
     assert os.listdir(tmp_path) == ["file"] and path.read_bytes() == b"old"
 
 
+def test_the_file_has_the_permissions_of_any_new_file(server, tmp_path):
+    fetch([f"{server.url}/good/file"], tmp_path / "file")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_what_never_ends_is_not_read_to_the_end(server, tmp_path):
     with pytest.raises(OSError, match="more than"):
         fetch([f"{server.url}/endless/file"], tmp_path / "file")
