@@ -1,0 +1,250 @@
+"""Values and gradients of the losses, against SciPy, the complex step, and each other."""
+
+import functools
+
+import numpy as np
+import pytest
+from scipy import special
+
+import numpy_kd as kd
+from numpy_kd.gradcheck import numerical_gradient
+
+B, N, T = 5, 7, 3.0
+RNG = np.random.default_rng(1)
+Z, V = RNG.normal(scale=2, size=(2, B, N)) + 0.3
+Y = np.array([0, 1, 1, 4, 6])
+TARGETS = special.softmax(RNG.normal(size=(B, N)), axis=-1)
+LABELLED = np.array([True, False, True, True, False])
+TEMPERATURES = [0.5, 1.0, 4.0, 20.0]
+
+
+def noisy(logits, teacher_logits):
+    rng = np.random.default_rng(3)
+    return kd.noisy_logit_matching_loss(logits, teacher_logits, sigma=0.4, fraction=0.6, rng=rng)
+
+
+def hinton(T, soft, hard, **extra):
+    return functools.partial(
+        kd.hinton_loss, temperature=T, soft_weight=soft, hard_weight=hard, **extra
+    )
+
+
+# The table: name, loss, what it is given beside the logits. Every `*_loss` must be here.
+TABLE = [
+    *[("cross_entropy_loss", kd.cross_entropy_loss, (Y, T)) for T in TEMPERATURES],
+    *[("soft_target_loss", kd.soft_target_loss, (TARGETS, T)) for T in TEMPERATURES],
+    *[("soft_cross_entropy_loss", kd.soft_cross_entropy_loss, (V, T)) for T in TEMPERATURES],
+    *[("kl_loss", kd.kl_loss, (V, T)) for T in TEMPERATURES],
+    *[("reverse_kl_loss", kd.reverse_kl_loss, (V, T)) for T in TEMPERATURES],
+    *[
+        ("hinton_loss", hinton(T, 1.0 - hard, hard), (V, Y))
+        for T in TEMPERATURES
+        for hard in (0.0, 0.5, 1.0)
+    ],
+    ("hinton_loss", hinton(T, 0.7, 0.4, scale_by_t2=False), (V, Y)),
+    ("hinton_loss", hinton(T, 0.7, 0.4, labelled=LABELLED), (V, Y)),
+    ("hinton_loss", hinton(T, 0.7, 0.0), (V,)),
+    ("hinton_loss", hinton(1000.0, 0.7, 0.4), (V, Y)),
+    ("kl_loss", kd.kl_loss, (V, 1000.0)),
+    ("logit_matching_loss", kd.logit_matching_loss, (V,)),
+    ("logit_matching_loss", functools.partial(kd.logit_matching_loss, center=True), (V,)),
+    ("noisy_logit_matching_loss", noisy, (V,)),
+]
+
+
+@pytest.mark.parametrize("name, loss, given", TABLE)
+def test_gradients_agree_with_the_complex_step(name, loss, given):
+    _, dlogits = loss(Z, *given)
+    numerical = numerical_gradient(lambda z: loss(z, *given)[0], Z, method="complex")
+    assert np.abs(dlogits - numerical).max() < 1e-12 * np.abs(numerical).max()
+
+
+@pytest.mark.parametrize("name, loss, given", TABLE)
+def test_central_differences_are_of_the_same_opinion(name, loss, given):
+    _, dlogits = loss(Z, *given)
+    numerical = numerical_gradient(lambda z: loss(z, *given)[0], Z, method="central")
+    noise = 1e-10 * abs(loss(Z, *given)[0])  # rounding of the value over the step
+    assert np.abs(dlogits - numerical).max() < 1e-6 * np.abs(numerical).max() + noise
+
+
+@pytest.mark.parametrize("name, loss, given", TABLE)
+def test_dtypes_stay_and_inputs_are_untouched(name, loss, given):
+    for dtype in (np.float32, np.float64):
+        logits = Z.astype(dtype)
+        before = logits.copy()
+        copies = [np.copy(g) if isinstance(g, np.ndarray) else g for g in given]
+        value, dlogits = loss(logits, *given)
+        assert type(value) is float
+        assert dlogits.dtype == dtype
+        assert dlogits.shape == logits.shape
+        assert not np.shares_memory(dlogits, logits)
+        np.testing.assert_array_equal(logits, before)
+        for g, copy in zip(given, copies, strict=True):
+            np.testing.assert_array_equal(g, copy)
+        value64, dlogits64 = loss(Z, *given)
+        assert value == pytest.approx(value64, rel=1e-5)
+        np.testing.assert_allclose(dlogits, dlogits64, atol=1e-5 * np.abs(dlogits64).max())
+
+
+@pytest.mark.parametrize("name, loss, given", TABLE)
+def test_the_mean_over_a_doubled_batch_is_the_same(name, loss, given):
+    if name == "noisy_logit_matching_loss" or "labelled" in getattr(loss, "keywords", {}):
+        pytest.skip("depends on the rows' order by design")
+    value, dlogits = loss(Z, *given)
+    twice = [np.concatenate([g, g]) if isinstance(g, np.ndarray) else g for g in given]
+    doubled, dlogits2 = loss(np.concatenate([Z, Z]), *twice)
+    assert doubled == pytest.approx(value, rel=1e-13)
+    np.testing.assert_allclose(dlogits2, np.concatenate([dlogits, dlogits]) / 2, rtol=1e-13)
+
+
+@pytest.mark.parametrize("T", TEMPERATURES)
+def test_values_are_scipys(T):
+    p, q = special.softmax(V / T, axis=-1), special.softmax(Z / T, axis=-1)
+    rows = np.arange(B)
+    values = {
+        kd.cross_entropy_loss(Z, Y, T)[0]: -np.log(q[rows, Y]).mean(),
+        kd.soft_target_loss(Z, TARGETS, T)[0]: -(TARGETS * np.log(q)).sum(-1).mean(),
+        kd.soft_cross_entropy_loss(Z, V, T)[0]: -(p * np.log(q)).sum(-1).mean(),
+        kd.kl_loss(Z, V, T)[0]: special.rel_entr(p, q).sum(-1).mean(),
+        kd.reverse_kl_loss(Z, V, T)[0]: special.rel_entr(q, p).sum(-1).mean(),
+        kd.logit_matching_loss(Z, V)[0]: 0.5 * ((Z - V) ** 2).sum(-1).mean(),
+    }
+    for ours, theirs in values.items():
+        assert ours == pytest.approx(theirs, rel=1e-12)
+
+
+def test_hinton_loss_is_the_sum_of_its_parts():
+    soft, dsoft = kd.kl_loss(Z, V, T)
+    hard, dhard = kd.cross_entropy_loss(Z, Y)  # at T = 1, whatever the temperature
+    value, dlogits = hinton(T, 0.7, 0.4)(Z, V, Y)
+    assert value == pytest.approx(0.7 * T**2 * soft + 0.4 * hard, rel=1e-14)
+    np.testing.assert_allclose(dlogits, 0.7 * T**2 * dsoft + 0.4 * dhard, rtol=1e-12, atol=1e-16)
+
+
+def test_t2_is_switched_by_its_name_and_not_by_a_weight():
+    with_t2, without = hinton(T, 0.7, 0.0), hinton(T, 0.7, 0.0, scale_by_t2=False)
+    assert with_t2(Z, V)[0] == pytest.approx(T**2 * without(Z, V)[0], rel=1e-14)
+    np.testing.assert_allclose(with_t2(Z, V)[1], T**2 * without(Z, V)[1], rtol=1e-14)
+    tiny = hinton(T, 0.7, 1e-12)(Z, V, Y)
+    assert tiny[0] == pytest.approx(with_t2(Z, V)[0], rel=1e-10)
+
+
+def test_kl_and_cross_entropy_differ_by_a_constant_and_have_the_same_bits_of_gradient():
+    for T in TEMPERATURES:
+        kl, dkl = kd.kl_loss(Z, V, T)
+        ce, dce = kd.soft_cross_entropy_loss(Z, V, T)
+        np.testing.assert_array_equal(dkl, dce)
+        assert ce - kl == pytest.approx(kd.entropy(kd.softmax(V, T)).mean(), rel=1e-13)
+
+
+def test_one_hot_targets_at_t_1_are_hard_labels():
+    hard, soft = kd.cross_entropy_loss(Z, Y), kd.soft_target_loss(Z, kd.one_hot(Y, N))
+    assert hard[0] == pytest.approx(soft[0], rel=1e-14)
+    np.testing.assert_allclose(hard[1], soft[1], rtol=1e-13, atol=1e-17)
+
+
+def test_soft_targets_of_the_teacher_are_the_teacher():
+    p = special.softmax(V / T, axis=-1)
+    np.testing.assert_allclose(
+        kd.soft_target_loss(Z, p, T)[1], kd.soft_cross_entropy_loss(Z, V, T)[1], rtol=1e-10
+    )
+
+
+def test_a_student_equal_to_its_teacher_has_nothing_to_learn():
+    for shift in (0.0, 2.5):  # a shift of a row changes nothing
+        for loss in (kd.kl_loss, kd.reverse_kl_loss):
+            value, dlogits = loss(V + shift, V, T)
+            assert value == pytest.approx(0, abs=1e-30)
+            assert np.abs(dlogits).max() < 1e-16
+    assert kd.logit_matching_loss(V, V)[0] == 0
+    assert kd.logit_matching_loss(V + 2.5, V, center=True)[0] < 1e-28
+    assert kd.logit_matching_loss(V + 2.5, V)[0] == pytest.approx(0.5 * N * 2.5**2)
+
+
+def test_a_sure_answer_keeps_the_gradient_of_its_own_logit():
+    _, dlogits = kd.cross_entropy_loss([[60.0, 0.0, 0.0]], np.array([0]))
+    assert dlogits[0, 0] == pytest.approx(-2 * np.exp(-60.0), rel=1e-14)
+
+
+def test_rows_without_a_label_have_only_the_soft_term():
+    value, dlogits = hinton(T, 0.7, 0.4, labelled=LABELLED)(Z, V, np.where(LABELLED, Y, -1))
+    _, soft = hinton(T, 0.7, 0.0)(Z, V)
+    _, both = hinton(T, 0.7, 0.4)(Z, V, Y)
+    np.testing.assert_array_equal(dlogits[~LABELLED], soft[~LABELLED])
+    np.testing.assert_allclose(dlogits[LABELLED], both[LABELLED], rtol=1e-13)
+    nothing = hinton(T, 0.7, 0.4, labelled=np.zeros(B, bool))(Z, V, Y)
+    assert nothing[0] == hinton(T, 0.7, 0.0)(Z, V)[0]
+
+
+def test_noise_falls_on_the_chosen_fraction_and_is_multiplicative():
+    v = np.full((4000, 3), 10.0)
+    v[:, 2] = 0  # a zero stays a zero
+    z = np.zeros_like(v)
+    rng = np.random.default_rng(0)
+    _, dlogits = kd.noisy_logit_matching_loss(z, v, sigma=0.3, fraction=0.25, rng=rng)
+    seen = -dlogits * len(v)
+    noised = (seen[:, 0] != 10) | (seen[:, 1] != 10)
+    assert abs(noised.mean() - 0.25) < 0.03
+    assert np.all(seen[:, 2] == 0)
+    assert (seen[noised, :2] / 10).std() == pytest.approx(0.3, rel=0.05)
+    assert abs((seen[noised, :2] / 10).mean() - 1) < 0.03
+    same = kd.noisy_logit_matching_loss(z, v, sigma=0, fraction=1, rng=rng)
+    assert same[0] == kd.logit_matching_loss(z, v)[0]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e300])
+@pytest.mark.parametrize("T", [1e-300, 1.0, 1e300])
+def test_extreme_logits_and_temperatures_give_the_right_limit(T, size):
+    z, v = np.array([[1.0, -1.0, 0.5]]) * size, np.array([[-1.0, 1.0, 0.25]]) * size
+    value, dlogits = hinton(T, 1.0, 0.0)(z, v)
+    assert not np.isnan(value)
+    assert value >= 0
+    assert np.isfinite(dlogits).all()
+    if T == 1e-300:  # q and p are one-hot: T KL = v_0 - ... = z_0 - z_1 for p at 1
+        np.testing.assert_array_equal(dlogits, [[T, -T, 0]])
+        assert value == pytest.approx(2 * size * T, rel=1e-14)
+    if T == 1e300 and size == 1:  # logit matching
+        a = z - v - (z - v).mean()
+        np.testing.assert_allclose(dlogits, a / 3, rtol=1e-14)
+        assert value == pytest.approx((a**2).sum() / 6, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: hinton(T, 1, 1)(Z, V), "hard_weight must be 0 when labels is None, got 1.0"),
+        (lambda: hinton(T, -1, 1)(Z, V, Y), "soft_weight must be a finite number, zero or more"),
+        (lambda: hinton(0, 1, 1)(Z, V, Y), "temperature must be a positive finite number, got 0"),
+        (lambda: hinton(T, 1, 1)(Z, V[:, :3], Y), "teacher_logits must have the shape of logits"),
+        (lambda: hinton(T, 1, 1)(Z, V, Y[:3]), "labels must have one row for each of the 5 rows"),
+        (lambda: hinton(T, 1, 1)(Z, V, Y + 1), "labels must be in 0 .. 6, got 7"),
+        (lambda: hinton(T, 1, 1)(Z, V, kd.one_hot(Y, N)), "labels must be integer class labels"),
+        (lambda: hinton(T, 1, 1, labelled=[1, 0])(Z, V, Y), "labelled must be booleans of shape"),
+        (lambda: kd.kl_loss(Z * np.nan, V, T), r"logits must be finite, got nan at index \(0, 0\)"),
+        (lambda: kd.kl_loss(Z, V / 0, T), "teacher_logits must be finite, got"),
+        (lambda: kd.reverse_kl_loss(Z, V * np.nan, T), "teacher_logits must be finite, got nan"),
+        (lambda: kd.kl_loss(Z[:0], V[:0], T), "logits must not be empty"),
+        (lambda: kd.kl_loss(Z[0], V[0], T), r"logits must have shape \(B, N\), got shape \(7,\)"),
+        (lambda: kd.soft_target_loss(Z, V), "targets must be non-negative, got"),
+        (lambda: kd.soft_target_loss(Z, TARGETS[:3]), "targets must have the shape of logits"),
+        (lambda: kd.cross_entropy_loss(Z, Y, -2), "temperature must be a positive finite number"),
+        (lambda: kd.cross_entropy_loss(Z, Y.astype(float)), "labels must be integer class labels"),
+        (lambda: kd.logit_matching_loss(Z, V[:2]), "teacher_logits must have the shape of logits"),
+        (lambda: noisy(Z, V[:2]), "teacher_logits must have the shape of logits"),
+        (
+            lambda: kd.noisy_logit_matching_loss(Z, V, sigma=-1, fraction=1, rng=0),
+            "sigma must be a finite number, zero or more, got -1",
+        ),
+        (
+            lambda: kd.noisy_logit_matching_loss(Z, V, sigma=1, fraction=2, rng=0),
+            r"fraction must be a number in \[0, 1\], got 2",
+        ),
+        (
+            lambda: kd.noisy_logit_matching_loss(Z, V, sigma=1, fraction=1, rng="0"),
+            "rng must be a numpy.random.Generator or a non-negative seed, got '0'",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with np.errstate(divide="ignore"), pytest.raises(ValueError, match=message):
+        call()
