@@ -3,11 +3,9 @@
 Each forward function stands beside its backward, whose signature says what must be remembered in
 between. The classes only remember: they hold their weights as views, and keep the arrays that a
 training step fills again and again (so what a training-mode call returns is valid until the next
-one; what an inference-mode call returns is the caller's). Every function also takes complex
-arrays, compared by their real part.
-
-`x` is a mini-batch of shape (B, D); `dy` is the gradient of the cost with respect to `y`, and
-likewise `dx`, `dW`, `db`. Layers take `x` in the dtype of their weights.
+one; what an inference-mode call returns is the caller's). `x` is a mini-batch of shape (B, D), in
+the dtype of the weights; `dy` is the gradient of the cost with respect to `y`, and likewise `dx`,
+`dW`, `db`. Every function also takes complex arrays, compared by their real part.
 """
 
 from __future__ import annotations
@@ -16,8 +14,6 @@ import numpy as np
 
 from numpy_kd import _checks
 from numpy_kd._memory import Buffer, recall
-
-# --- linear ---------------------------------------------------------------------------------
 
 
 def linear(x, W, b=None, *, out=None) -> np.ndarray:
@@ -369,9 +365,7 @@ class BatchNorm:
 
 
 class Dropout:
-    """`dropout` in training, with a mask drawn from `rng`; nothing in inference.
-
-    The mask depends on the state of `rng` alone, not on the dtype of `x`.
+    """`dropout` in training, with a mask drawn from `rng` (the same for every dtype of `x`).
 
     >>> layer = Dropout(0.5, np.random.default_rng(0))
     >>> layer.forward(np.ones((1, 6)), training=True)
