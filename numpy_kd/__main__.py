@@ -63,6 +63,7 @@ def _distill_options(parser):
         "members": "networks in the teacher",
         "teacher_hidden": "hidden layer sizes of each",
         "student_hidden": "hidden layer sizes of the student",
+        "images": "how many of the training images a student sees; 0 for all",
         "temperature": "of the soft targets",
         "soft_weight": "weight of the soft term, which carries T squared",
         "hard_weight": "weight of the labels",
@@ -71,7 +72,9 @@ def _distill_options(parser):
         "teacher_epochs": "and for each network of the teacher",
         "teacher_dropout": "fraction of hidden units dropped while the teacher learns",
         "batch_size": "examples a step",
-        "learning_rate": "at the start; it falls to 0 along a cosine",
+        "teacher_rate": "learning rate of the teacher at the start; all fall to 0 along a cosine",
+        "alone_rate": "of the student alone",
+        "distilled_rate": "of the distilled student",
         "momentum": "of the descent",
     }
     for field in fields(digits.Settings):
@@ -131,6 +134,17 @@ def _table(result: dict):
         )
     count = len(result["rows"]["alone"]["errors"])
     yield f"({result['test_images']:,} test images; mean +- standard deviation over {count} students)"
+    yield from _verdict(*(result["rows"][name]["errors"] for name in ("alone", "distilled")))
+
+
+def _verdict(alone: list[int], distilled: list[int]):
+    """Each pair of students started from the same weights, so their differences are compared."""
+    gains = [a - b for a, b in zip(alone, distilled, strict=True)]
+    better, worse = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
+    yield (
+        f"Distilled, a student makes {sum(gains) / len(gains):.1f} fewer errors on average: "
+        f"fewer for {better} of {len(gains)} initial weights, more for {worse}."
+    )
 
 
 def _spread(values: list[float], digits_shown: int, scale: float = 1) -> str:

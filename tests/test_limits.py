@@ -92,7 +92,10 @@ def test_temperatures_far_out_give_the_limit():
         (lambda: kd.high_temperature_gradient(Z, V[:2], 1), "teacher_logits must have the shape"),
         (lambda: kd.relative_errors(Z, V, [1.0, -1.0]), "temperature must be a positive finite"),
         (lambda: kd.relative_errors(Z, V, [1.0], order=3), "order must be 1 or 2, got 3"),
-        (lambda: kd.relative_errors([[0, 1, 2]], [[5, 6, 7]], [1.0]), "logits must differ from teacher_logits"),
+        (
+            lambda: kd.relative_errors([[0, 1, 2]], [[5, 6, 7]], [1.0]),
+            "logits must differ from teacher_logits",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

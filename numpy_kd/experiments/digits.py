@@ -1,7 +1,8 @@
 """The main job: on real handwritten digits, a big teacher, a small student, and the difference.
 
-The student is trained twice from the same initial weights, for the same number of steps on the
-same images in the same order: once on the labels, once on the teacher's soft targets as well.
+The teacher has seen every training image, a student only a few. It is trained twice from the same
+initial weights, for the same number of steps on the same images in the same order: once on their
+labels alone, once on the teacher's soft targets as well. What differs is what the teacher knows.
 """
 
 from __future__ import annotations
@@ -34,28 +35,32 @@ class Settings:
     data: str = "digits"  # or "mnist", which is not in the package
     members: int = 5  # networks in the teacher
     teacher_hidden: tuple[int, ...] = (256, 256)
-    student_hidden: tuple[int, ...] = (8,)
-    temperature: float = 4.0
+    student_hidden: tuple[int, ...] = (32,)
+    images: int = 150  # that a student sees, drawn anew for each seed; 0 means all
+    temperature: float = 8.0
     soft_weight: float = 0.9
     hard_weight: float = 0.1
-    seeds: int = 10  # students; there is one teacher
-    epochs: int = 100  # of each student
+    seeds: int = 20  # students of each kind; there is one teacher
+    epochs: int = 300  # of each student, over its images
     teacher_epochs: int = 60
     teacher_dropout: float = 0.3
     batch_size: int = 32
-    learning_rate: float = 0.05
+    teacher_rate: float = 0.05  # learning rates at the start; they fall to 0 along a cosine
+    alone_rate: float = 0.1  # each kind of student has the one that was best for it
+    distilled_rate: float = 0.03  # on a quarter of the training images kept apart
     momentum: float = 0.9
 
     def __post_init__(self):
         _checks.one_of("data", self.data, ("digits", "mnist"))
         for name in ("members", "seeds", "epochs", "teacher_epochs", "batch_size"):
             _checks.count(name, getattr(self, name))
+        _checks.count("images", self.images, at_least=0)
         for name in ("teacher_hidden", "student_hidden"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must be at least one layer size, got none")
             for size in getattr(self, name):
                 _checks.count(name, size)
-        for name in ("temperature", "learning_rate"):
+        for name in ("temperature", "teacher_rate", "alone_rate", "distilled_rate"):
             _checks.positive(name, getattr(self, name))
         for name in ("soft_weight", "hard_weight"):
             _checks.non_negative(name, getattr(self, name))
@@ -113,7 +118,10 @@ def train_teacher(settings: Settings, data: Split, done: Callable = lambda: None
             dropout=settings.teacher_dropout,
             seed=np.random.default_rng([1, index]),
         )
-        _fit(member, settings, data, settings.teacher_epochs, [2, index])
+        how = _training(
+            settings, len(data.x_train), settings.teacher_epochs, settings.teacher_rate, [2, index]
+        )
+        fit(member, data.x_train, data.labels_train, loss=cross_entropy_loss, **how)
         members.append(member)
         done()
     return Ensemble(members)
@@ -121,56 +129,54 @@ def train_teacher(settings: Settings, data: Split, done: Callable = lambda: None
 
 def train_alone(settings: Settings, data: Split, seed: int):
     """The student on the labels: (network, history)."""
-    student = _student(settings, data, seed)
-    history = _fit(student, settings, data, settings.epochs, [4, seed], watched=True)
+    student, x, labels = _student_and_images(settings, data, seed)
+    history = fit(
+        student,
+        x,
+        labels,
+        loss=cross_entropy_loss,
+        validation=(data.x_test, data.labels_test),
+        **_training(settings, len(x), settings.epochs, settings.alone_rate, [4, seed]),
+    )
     return student, history
 
 
 def train_distilled(settings: Settings, data: Split, teacher: Ensemble, seed: int):
     """The same student on the labels and the teacher's soft targets: (network, history)."""
-    student = _student(settings, data, seed)
+    student, x, labels = _student_and_images(settings, data, seed)
     result = distill(
         student,
         teacher,
-        data.x_train,
-        data.labels_train,
+        x,
+        labels,
         temperature=settings.temperature,
         soft_weight=settings.soft_weight,
         hard_weight=settings.hard_weight,
         validation=(data.x_test, data.labels_test),
-        **_training(settings, data, settings.epochs, [4, seed]),
+        **_training(settings, len(x), settings.epochs, settings.distilled_rate, [4, seed]),
     )
     return student, result.history
 
 
-def _student(settings, data, seed) -> MLP:
-    return MLP(
-        (data.x_train.shape[1], *settings.student_hidden, 10), seed=np.random.default_rng([3, seed])
-    )
+def _student_and_images(settings, data, seed):
+    """The untrained student of this seed, and the images and labels it will see."""
+    rng = np.random.default_rng([3, seed])
+    student = MLP((data.x_train.shape[1], *settings.student_hidden, 10), seed=rng)
+    rows = rng.permutation(len(data.x_train))[: settings.images or None]
+    return student, data.x_train[rows], data.labels_train[rows]
 
 
-def _training(settings, data, epochs, seed) -> dict:
+def _training(settings, rows, epochs, rate, seed) -> dict:
     """What `fit` and `distill` are given alike: the same steps, on the same rows."""
-    steps = epochs * -(-len(data.x_train) // settings.batch_size)
+    steps = epochs * -(-rows // settings.batch_size)
     return {
         "epochs": epochs,
         "batch_size": settings.batch_size,
         "optimizer": SGD(momentum=settings.momentum),
-        "schedule": schedules.cosine(settings.learning_rate, steps),
+        "schedule": schedules.cosine(rate, steps),
         "rng": np.random.default_rng(seed),
         "progress": False,
     }
-
-
-def _fit(network, settings, data, epochs, seed, watched=False):
-    return fit(
-        network,
-        data.x_train,
-        data.labels_train,
-        loss=cross_entropy_loss,
-        validation=(data.x_test, data.labels_test) if watched else None,
-        **_training(settings, data, epochs, seed),
-    )
 
 
 def _measure(networks, data, teacher) -> dict:
