@@ -1,0 +1,177 @@
+"""From answers to points and words: the same judgement in a notebook and in the grader.
+
+The expected values are computed here, from the reference, after the answers are in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from numpy_kd.exercises import compare
+from numpy_kd.exercises.sandbox import Answer
+from numpy_kd.exercises.spec import Check, Exercise, Mistake, Seen, fresh
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check: the points it gave, and what was seen where it was not passed."""
+
+    name: str
+    points: int
+    out_of: int
+    text: str = ""
+    passed: bool = True
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One exercise of one student; `status` is ok, wrong, error, timeout, memory, protocol, missing."""
+
+    exercise: str
+    status: str
+    checks: tuple[CheckResult, ...]
+    cause: str = ""
+    sentence: str = ""
+    substituted: tuple[str, ...] = ()
+    log: str = ""
+
+    @property
+    def points(self) -> int:
+        return sum(check.points for check in self.checks)
+
+    @property
+    def out_of(self) -> int:
+        return sum(check.out_of for check in self.checks)
+
+    def lines(self) -> list[str]:
+        """The report, line by line: what each check saw, then the cause if it is known."""
+        head = f"{self.exercise}: {self.points} of {self.out_of} points"
+        lines = [head if self.status == "ok" else f"{head} ({STATUS[self.status]})"]
+        for check in self.checks:
+            mark = "ok   " if check.passed else "WRONG"
+            tail = f": {check.text}" if check.text else ""
+            lines.append(f"  {mark} {check.name} ({check.points}/{check.out_of}){tail}")
+        if self.sentence:
+            lines.append(f"  What it looks like: {self.sentence}")
+        if self.substituted:
+            names = ", ".join(self.substituted)
+            lines.append(f"  Credited with the reference's {names} in place of your own.")
+        return lines
+
+
+STATUS = {
+    "ok": "all checks passed",
+    "wrong": "not all numbers are right",
+    "error": "your code raised an error, or ended early",
+    "timeout": "it took too long",
+    "memory": "it asked for too much memory",
+    "protocol": "what came back was not an answer",
+    "missing": "not done yet",
+}
+
+
+def judge(
+    exercise: Exercise, plan: Sequence[tuple[Check, list[tuple]]], answers: Sequence[Answer]
+) -> Verdict:
+    """The verdict on one exercise.
+
+    Parameters: `plan` from `exercise.plan(seed)`; `answers` one for each of its calls, in order.
+    """
+    remaining = iter(answers)
+    rows = [(check, [(arguments, next(remaining)) for arguments in calls]) for check, calls in plan]
+    judged = [(check, *_seen(exercise, calls), calls) for check, calls in rows]
+    texts = [failure or _judged(check, seen) for check, seen, failure, _ in judged]
+    results = []
+    for (check, _), text in zip(rows, texts, strict=True):
+        waits = not check.main and bool(texts[0])
+        counts = not text and not waits
+        shown = f"counts once {rows[0][0].name} is right" if waits else text
+        results.append(
+            CheckResult(check.name, check.points if counts else 0, check.points, shown, counts)
+        )
+    failures = [answer.failure for _, calls in rows for _, answer in calls if answer.failure]
+    status = "ok" if all(r.passed for r in results) else failures[0] if failures else "wrong"
+    cause = _cause(exercise, judged, texts) if status in ("wrong", "error") else None
+    name, sentence = (cause.name, _told(cause, exercise, judged)) if cause else ("", "")
+    return Verdict(exercise.name, status, tuple(results), name, sentence)
+
+
+def not_there(exercise: Exercise, status: str, text: str) -> Verdict:
+    """The verdict on a function that could not be run at all."""
+    checks = (CheckResult(c.name, 0, c.points, text, False) for c in exercise.checks)
+    return Verdict(exercise.name, status, tuple(checks))
+
+
+def _seen(exercise: Exercise, calls) -> tuple[list[Seen], str]:
+    """What came back beside what should have, and the first failure among the calls."""
+    seen, failure = [], ""
+    for arguments, answer in calls:
+        if answer.failure:
+            failure = failure or answer.text or STATUS[answer.failure]
+            continue
+        with np.errstate(all="ignore"):
+            expected = exercise.reference(*fresh(arguments))
+        seen.append(Seen(arguments, answer.value, answer.after, expected))
+    return seen, failure
+
+
+def _judged(check: Check, seen: list[Seen]) -> str:
+    with np.errstate(all="ignore"):
+        return check.compare(seen)
+
+
+def _cause(exercise: Exercise, judged, texts) -> Mistake | None:
+    """The one usual mistake that gives these very numbers: in all calls, else in a failed check."""
+    everything = [call for _, seen, _, _ in judged for call in seen]
+    found = _matching(exercise, everything, None)
+    if len(found) == 1:
+        return found[0]
+    for (check, seen, _, _), text in zip(judged, texts, strict=True):
+        if text and seen:
+            found = _matching(exercise, seen, None)
+            if not found and check.name in ("values", "gradient"):
+                found = _matching(exercise, seen, 0 if check.name == "values" else 1)
+            if len(found) == 1:
+                return found[0]
+    return None
+
+
+def _matching(exercise: Exercise, seen: list[Seen], index: int | None) -> list[Mistake]:
+    """The mistakes that reproduce every answer seen, and are seen in at least one."""
+    return [mistake for mistake in exercise.mistakes if seen and _reproduces(mistake, seen, index)]
+
+
+def _reproduces(mistake: Mistake, seen: list[Seen], index: int | None) -> bool:
+    shows = False
+    for call in seen:
+        with np.errstate(all="ignore"):
+            try:
+                value = mistake.function(*fresh(call.arguments))
+            except Exception:
+                return False
+        got, wrong, right = (_part(x, index) for x in (call.value, value, call.expected))
+        tolerance = 2e-5 if any(_is_float32(x) for x in call.arguments) else 1e-9
+        if not compare.close(got, wrong, tolerance):
+            return False
+        shows = shows or not compare.close(got, right, tolerance)
+    return shows
+
+
+def _part(value, index: int | None):
+    if index is None or not isinstance(value, tuple) or index >= len(value):
+        return value
+    return value[index]
+
+
+def _is_float32(value) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.float32
+
+
+def _told(mistake: Mistake, exercise: Exercise, judged) -> str:
+    """The mistake's sentence with this call's numbers in it."""
+    arguments = judged[0][3][0][0]
+    numbers = {name: f"{x:g}" for name, x in exercise.quantities(*arguments).items()}
+    return mistake.sentence.format(**numbers)
