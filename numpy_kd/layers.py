@@ -23,9 +23,7 @@ def linear(x, W, b=None, *, out=None) -> np.ndarray:
     array([[2., 3., 6.]])
     """
     y = np.matmul(x, W, out=out)
-    if b is not None:
-        y += b
-    return y
+    return y if b is None else np.add(y, b, out=out)
 
 
 def linear_backward(dy, x, W, *, need_dx=True, need_db=True, out=(None, None, None)):
@@ -131,13 +129,12 @@ def batch_norm(x, gamma, beta, epsilon=1e-5, *, out=(None, None)):
     >>> y.round(3).ravel(), mean, variance
     (array([-1.,  1.]), array([2.]), array([1.]))
     """
-    y, x_hat = out
+    out, x_hat = out
     mean = x.sum(axis=0) / len(x)
     x_hat = np.subtract(x, mean, out=x_hat)
     variance = np.einsum("nd,nd->d", x_hat, x_hat) / len(x)
     x_hat /= np.sqrt(variance + epsilon)
-    y = np.multiply(x_hat, gamma, out=y)
-    y += beta
+    y = np.add(np.multiply(x_hat, gamma, out=out), beta, out=out)
     return y, x_hat, mean, variance
 
 

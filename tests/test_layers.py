@@ -1,0 +1,566 @@
+import re
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from numpy_kd import layers
+from numpy_kd._memory import Buffer
+from numpy_kd.layers import BatchNorm, Dropout, Linear, ReLU, Sigmoid, Tanh
+
+B, D, M = 6, 5, 4
+RATE = 0.3
+
+
+def raises(message, kind=ValueError):
+    return pytest.raises(kind, match="^" + re.escape(message))
+
+
+def complex_step(f, x, cotangent):
+    """The gradient of `sum(cotangent * f(x))` at `x`, exact to rounding, one entry at a time."""
+    gradient = np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        moved = x.astype(complex)
+        moved[i] += 1e-30j
+        gradient[i] = (cotangent * f(moved)).sum().imag / 1e-30
+    return gradient
+
+
+def assert_gradient(found, expected):
+    """Below 1e-12 of the largest entry, and of the same shape: what every case here must pass."""
+    assert found.shape == expected.shape
+    assert np.abs(expected).max() > 1e-3  # a gradient of zeros would agree with a dead backward
+    assert np.abs(found - expected).max() <= 1e-12 * np.abs(expected).max()
+
+
+class Fixture:
+    """Sizes all different, biases not 0, gamma not 1, and a random cotangent."""
+
+    def __init__(self, dtype=np.float64):
+        rng = np.random.default_rng(11)
+
+        def normal(*shape):
+            return rng.normal(size=shape).astype(dtype)
+
+        self.x, self.W, self.b, self.dy = normal(B, D), normal(D, M), normal(M), normal(B, M)
+        self.dx_like = normal(B, D)  # a cotangent for what keeps the shape of x
+        self.gamma, self.beta = 1.5 + normal(D), normal(D)
+        self.gamma, self.beta = self.gamma.astype(dtype), self.beta.astype(dtype)
+        self.mask = rng.random((B, D)) >= RATE
+
+
+ELEMENTWISE = {
+    "relu": (layers.relu, layers.relu_backward, ReLU),
+    "tanh": (layers.tanh, layers.tanh_backward, Tanh),
+    "sigmoid": (layers.sigmoid, layers.sigmoid_backward, Sigmoid),
+}
+
+
+# --- the gradients, and mistakes in them ------------------------------------------------------
+
+
+def check_linear(backward):
+    f = Fixture()
+    dx, dW, db = backward(f.dy, f.x, f.W)
+    assert_gradient(dx, complex_step(lambda x: layers.linear(x, f.W, f.b), f.x, f.dy))
+    assert_gradient(dW, complex_step(lambda W: layers.linear(f.x, W, f.b), f.W, f.dy))
+    assert_gradient(db, complex_step(lambda b: layers.linear(f.x, f.W, b), f.b, f.dy))
+
+
+def check_elementwise(name, backward):
+    f, function = Fixture(), ELEMENTWISE[name][0]
+    assert_gradient(backward(f.dx_like, function(f.x)), complex_step(function, f.x, f.dx_like))
+
+
+def check_batch_norm(backward, epsilon=0.1):
+    f = Fixture()
+
+    def y(x, gamma, beta):
+        return layers.batch_norm(x, gamma, beta, epsilon)[0]
+
+    _, x_hat, _, variance = layers.batch_norm(f.x, f.gamma, f.beta, epsilon)
+    dx, dgamma, dbeta = backward(f.dx_like, x_hat, variance, f.gamma, epsilon)
+    assert_gradient(dx, complex_step(lambda x: y(x, f.gamma, f.beta), f.x, f.dx_like))
+    assert_gradient(dgamma, complex_step(lambda g: y(f.x, g, f.beta), f.gamma, f.dx_like))
+    assert_gradient(dbeta, complex_step(lambda b: y(f.x, f.gamma, b), f.beta, f.dx_like))
+
+
+def check_dropout(backward):
+    f = Fixture()
+    expected = complex_step(lambda x: layers.dropout(x, f.mask, RATE), f.x, f.dx_like)
+    assert_gradient(backward(f.dx_like, f.mask, RATE), expected)
+
+
+def test_linear_gradient():
+    check_linear(layers.linear_backward)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_gradient(name):
+    check_elementwise(name, ELEMENTWISE[name][1])
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 0.1])
+def test_batch_norm_gradient(epsilon):
+    check_batch_norm(layers.batch_norm_backward, epsilon)
+
+
+def test_dropout_gradient():
+    check_dropout(layers.dropout_backward)
+
+
+def spoiled(which, spoil):
+    """`linear_backward` with one of its three results spoiled."""
+
+    def backward(dy, x, W):
+        gradients = list(layers.linear_backward(dy, x, W))
+        gradients[which] = spoil(gradients[which])
+        return gradients
+
+    return backward
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda g: g * 7,
+        lambda g: g / B,
+        lambda g: -g,
+        lambda g: np.zeros_like(g),
+        lambda g: g[::-1],
+        lambda g: g.astype(np.float32),
+        lambda g: g[None],
+        lambda g: g * (1 + 1e-11),
+    ],
+)
+def test_mistakes_in_linear_are_caught(which, spoil):
+    with pytest.raises(AssertionError):
+        check_linear(spoiled(which, spoil))
+
+
+def test_transposed_weights_are_caught_where_the_shapes_allow_it():
+    def backward(dy, x, W):
+        dx, dW, db = layers.linear_backward(dy, x, W)
+        return dx, dW.T.reshape(dW.shape), db
+
+    with pytest.raises(AssertionError):
+        check_linear(backward)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda dy, y, right: dy,
+        lambda dy, y, right: -right(dy, y),
+        lambda dy, y, right: dy * (1 - y),
+        lambda dy, y, right: dy * y,
+        lambda dy, y, right: dy * (y <= 0),
+        lambda dy, y, right: right(np.ones_like(dy), y),
+    ],
+)
+def test_mistakes_in_activations_are_caught(name, mistake):
+    with pytest.raises(AssertionError):
+        check_elementwise(name, lambda dy, y: mistake(dy, y, ELEMENTWISE[name][1]))
+
+
+def batch_norm_mistake(mean_term=1, variance_term=1, use_gamma=True, deviation=1.0):
+    def backward(dy, x_hat, variance, gamma, epsilon):
+        dgamma, dbeta, rows = (dy * x_hat).sum(axis=0), dy.sum(axis=0), len(dy)
+        dx = dy - mean_term * dbeta / rows - variance_term * x_hat * dgamma / rows
+        dx *= (gamma if use_gamma else 1) / np.sqrt(variance * deviation + epsilon)
+        return dx, dgamma, dbeta
+
+    return backward
+
+
+def test_mistakes_in_batch_norm_are_caught():
+    check_batch_norm(batch_norm_mistake())  # without a mistake it passes
+    for mistake in (
+        {"mean_term": 0},
+        {"variance_term": 0},
+        {"mean_term": 0, "variance_term": 0},
+        {"use_gamma": False},
+        {"deviation": B / (B - 1)},
+    ):
+        with pytest.raises(AssertionError):
+            check_batch_norm(batch_norm_mistake(**mistake))
+
+
+def test_mistakes_in_dropout_are_caught():
+    for mistake in (
+        lambda dy, mask, rate: dy * mask,
+        lambda dy, mask, rate: dy / (1 - rate),
+        lambda dy, mask, rate: dy * mask / rate,
+        lambda dy, mask, rate: dy * ~mask / (1 - rate),
+    ):
+        with pytest.raises(AssertionError):
+            check_dropout(mistake)
+
+
+# --- the functions ----------------------------------------------------------------------------
+
+
+def test_linear_is_the_sum_of_its_formula():
+    f = Fixture()
+    y = layers.linear(f.x, f.W, f.b)
+    for n, m in np.ndindex(B, M):
+        assert y[n, m] == pytest.approx(sum(f.x[n, d] * f.W[d, m] for d in range(D)) + f.b[m])
+    assert np.allclose(layers.linear(f.x, f.W) + f.b, y)
+
+
+def test_linear_backward_leaves_out_what_is_not_needed():
+    f = Fixture()
+    dx, dW, db = layers.linear_backward(f.dy, f.x, f.W, need_dx=False, need_db=False)
+    assert dx is None and db is None
+    assert np.array_equal(dW, layers.linear_backward(f.dy, f.x, f.W)[1])
+
+
+def test_relu_at_zero():
+    x = np.array([[-0.0, 0.0, 1e-300, -1e-300]])
+    y = layers.relu(x)
+    assert y.tolist() == [[0.0, 0.0, 1e-300, 0.0]]
+    assert layers.relu_backward(np.ones((1, 4)), y).tolist() == [[0.0, 0.0, 1.0, 0.0]]
+
+
+def test_extreme_inputs_stay_quiet():
+    x = np.array([[-1e300, -1000.0, 1000.0, 1e300]])
+    assert layers.sigmoid(x).tolist() == [[0.0, 0.0, 1.0, 1.0]]
+    assert layers.tanh(x).tolist() == [[-1.0, -1.0, 1.0, 1.0]]
+    assert layers.relu(x).tolist() == [[0.0, 0.0, 1000.0, 1e300]]
+
+
+def test_sigmoid_is_the_formula():
+    x = np.linspace(-20, 20, 41)[None]
+    assert np.allclose(layers.sigmoid(x), 1 / (1 + np.exp(-x)), rtol=0, atol=3e-16)
+
+
+def test_batch_norm_normalises_then_scales_and_shifts():
+    f = Fixture()
+    y, x_hat, mean, variance = layers.batch_norm(f.x, f.gamma, f.beta, 1e-12)
+    assert np.allclose(mean, f.x.mean(axis=0)) and np.allclose(variance, f.x.var(axis=0))
+    assert np.allclose(x_hat.mean(axis=0), 0, atol=1e-14) and np.allclose(x_hat.var(axis=0), 1)
+    assert np.allclose(y.mean(axis=0), f.beta) and np.allclose(y.std(axis=0), np.abs(f.gamma))
+
+
+def test_dropout_keeps_the_mean():
+    x, rng = np.full((1, 200_000), 3.0), np.random.default_rng(2)
+    y = layers.dropout(x, rng.random(x.shape) >= RATE, RATE)
+    assert set(np.unique(y)) == {0.0, 3.0 * (1 / (1 - RATE))}
+    assert y.mean() == pytest.approx(3.0, rel=0.01)
+
+
+def every_function(f):
+    """(name, call with `out=` or without, number of results)."""
+    y = {name: function(f.x) for name, (function, _, _) in ELEMENTWISE.items()}
+    _, x_hat, _, variance = layers.batch_norm(f.x, f.gamma, f.beta)
+    yield "linear", lambda **k: layers.linear(f.x, f.W, f.b, **k), 1
+    yield "linear_backward", lambda **k: layers.linear_backward(f.dy, f.x, f.W, **k), 3
+    for name, (function, backward, _) in ELEMENTWISE.items():
+        yield name, lambda function=function, **k: function(f.x, **k), 1
+        yield (
+            f"{name}_backward",
+            lambda backward=backward, y=y[name], **k: backward(f.dx_like, y, **k),
+            1,
+        )
+    yield "batch_norm", lambda **k: layers.batch_norm(f.x, f.gamma, f.beta, **k), 2
+    yield (
+        "batch_norm_backward",
+        lambda **k: layers.batch_norm_backward(f.dx_like, x_hat, variance, f.gamma, **k),
+        3,
+    )
+    yield "dropout", lambda **k: layers.dropout(f.x, f.mask, RATE, **k), 1
+    yield (
+        "dropout_backward",
+        lambda **k: layers.dropout_backward(f.dx_like, f.mask, RATE, **k),
+        1,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex64, np.complex128])
+def test_dtype_inputs_and_out(dtype):
+    f = Fixture(dtype)
+    before = {name: value.copy() for name, value in vars(f).items()}
+    names = []
+    for name, call, results in every_function(f):
+        names.append(name)
+        plain = call()
+        plain = plain if isinstance(plain, tuple) else (plain,)
+        assert {r.dtype for r in plain} == {np.dtype(dtype)}, name
+        buffers = tuple(np.full_like(r, 7) for r in plain[:results])
+        given = call(out=buffers if results > 1 else buffers[0])
+        given = given if isinstance(given, tuple) else (given,)
+        for buffer, result, expected in zip(buffers, given, plain, strict=False):
+            assert result is buffer and np.array_equal(buffer, expected), name
+    assert len(names) == 12
+    for name, value in vars(f).items():
+        assert np.array_equal(value, before[name]), f"{name} was written to"
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_backward_may_write_over_y(name):
+    f, (function, backward, _) = Fixture(), ELEMENTWISE[name]
+    y = function(f.x)
+    expected = backward(f.dx_like, y)
+    assert np.array_equal(backward(f.dx_like, y, out=y), expected)
+
+
+def test_complex_values_follow_the_real_part():
+    x = np.array([[-1 + 5j, 2 - 3j, 0 + 1j]])
+    assert layers.relu(x).tolist() == [[0, 2 - 3j, 0]]
+    assert layers.relu_backward(np.ones((1, 3)), layers.relu(x)).tolist() == [[0, 1, 0]]
+
+
+# --- the classes ------------------------------------------------------------------------------
+
+
+def every_layer(dtype=np.float64, **more):
+    f = Fixture(dtype)
+    return {
+        "Linear": Linear(f.W, f.b),
+        "Linear without bias": Linear(f.W),
+        "ReLU": ReLU(**more),
+        "Tanh": Tanh(**more),
+        "Sigmoid": Sigmoid(**more),
+        "BatchNorm": BatchNorm(f.gamma, f.beta, **more),
+        "Dropout": Dropout(RATE, np.random.default_rng(5), **more),
+    }
+
+
+LAYERS = list(every_layer())
+
+
+@pytest.mark.parametrize("name", LAYERS)
+class TestEveryLayer:
+    def backward_of(self, layer, x, seed=1):
+        y = layer.forward(x, training=True)
+        dy = np.random.default_rng(seed).normal(size=y.shape).astype(y.dtype)
+        return y.copy(), dy, layer.backward(dy.copy()).copy()
+
+    @pytest.mark.parametrize("in_place", [False, True])
+    def test_gradient(self, name, in_place):
+        more = {"in_place": in_place}
+        x = Fixture().x
+        _, dy, dx = self.backward_of(every_layer(**more)[name], x.copy())
+
+        def f(moved):
+            return every_layer(complex, **more)[name].forward(moved.copy(), training=True)
+
+        assert_gradient(dx, complex_step(f, x, dy))
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.complex128])
+    def test_dtype_and_untouched_inputs(self, name, dtype):
+        layer, x = every_layer(dtype)[name], Fixture(dtype).x
+        before = x.copy()
+        y, dy, dx = self.backward_of(layer, x)
+        assert y.dtype == dx.dtype == layer.forward(x).dtype == dtype
+        assert np.array_equal(x, before)
+        given = dy.copy()
+        layer.forward(x, training=True)
+        layer.backward(given)
+        assert np.array_equal(given, dy)
+
+    def test_second_backward_is_an_error(self, name):
+        layer = every_layer()[name]
+        _, dy, _ = self.backward_of(layer, Fixture().x)
+        with raises("no forward pass in training mode is pending", RuntimeError):
+            layer.backward(dy)
+
+    def test_inference_does_not_arm_a_backward(self, name):
+        layer = every_layer()[name]
+        dy = np.ones_like(layer.forward(Fixture().x))
+        with raises("no forward pass in training mode is pending", RuntimeError):
+            layer.backward(dy)
+
+    def test_inference_leaves_a_pending_backward_alone(self, name):
+        x, other = Fixture().x, 3 * Fixture().x[::-1][:4] + 1
+        _, dy, expected = self.backward_of(every_layer()[name], x)
+        layer = every_layer()[name]
+        layer.forward(x, training=True)
+        layer.forward(other)
+        assert np.array_equal(layer.backward(dy), expected)
+
+    @pytest.mark.parametrize("rows", [1, B - 1, B + 1])
+    def test_another_batch_size_is_an_error_and_spoils_nothing(self, name, rows):
+        layer, x = every_layer()[name], Fixture().x
+        _, dy, expected = self.backward_of(every_layer()[name], x)
+        width = dy.shape[1]
+        layer.forward(x, training=True)
+        with raises(
+            f"the gradient must have the shape ({B}, {width}) of the pending forward pass "
+            f"(batch size {B}), got ({rows}, {width})"
+        ):
+            layer.backward(np.ones((rows, width)))
+        with raises(f"the gradient must have the shape ({B}, {width})"):
+            layer.backward(np.ones((B, width + 1)))
+        assert np.array_equal(layer.backward(dy), expected)
+
+    def test_inference_returns_new_arrays(self, name):
+        layer, x = every_layer()[name], Fixture().x
+        first = layer.forward(x)
+        kept = first.copy()
+        second = layer.forward(2 * x)
+        layer.forward(3 * x, training=True)
+        assert not np.shares_memory(first, second) and not np.shares_memory(first, x)
+        assert np.array_equal(first, kept)
+
+    def test_smaller_and_larger_batches(self, name):
+        """The kept arrays serve any order of batch sizes."""
+        layer, x = every_layer()[name], np.random.default_rng(3).normal(size=(9, D))
+        for rows in (3, 9, 2, 9, 5, 5):
+            fresh = every_layer()[name]
+            if name == "Dropout":
+                fresh.rng.bit_generator.state = layer.rng.bit_generator.state
+            found = self.backward_of(layer, x[:rows])
+            expected = self.backward_of(fresh, x[:rows])
+            assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+    def test_steady_state_does_not_allocate(self, name):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(20_000, D))
+        layer = every_layer()[name]
+        dy = rng.normal(size=layer.forward(x).shape)
+        layer.forward(x, training=True)
+        layer.backward(dy)
+        tracemalloc.start()
+        try:
+            for _ in range(3):
+                layer.forward(x, training=True)
+                layer.backward(dy)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 78_000  # NumPy's chunks of 8,192 entries; a boolean mask has 80,000 bytes
+
+    def test_repr(self, name):
+        assert repr(every_layer()[name]).startswith(name.split()[0] + "(")
+
+
+def test_linear_holds_views():
+    flat, gradient = np.arange(12.0), np.zeros(12)
+    W, b = flat[:8].reshape(2, 4), flat[8:]
+    layer = Linear(W, b, gradient[:8].reshape(2, 4), gradient[8:])
+    assert layer.W is W and layer.b is b
+    layer.forward(np.ones((3, 2)), training=True)
+    layer.backward(np.ones((3, 4)))
+    assert np.array_equal(gradient, np.full(12, 3.0))
+    flat[...] = 0
+    assert not layer.forward(np.ones((3, 2))).any()
+    for name in ("W", "b", "dW", "db"):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, np.ones(3))
+
+
+def test_batch_norm_names_are_read_only():
+    layer = BatchNorm(np.ones(2), np.zeros(2))
+    for name in ("gamma", "beta", "dgamma", "dbeta"):
+        with pytest.raises(AttributeError):
+            setattr(layer, name, np.ones(2))
+
+
+def test_gradients_are_overwritten_not_added():
+    for name in ("Linear", "BatchNorm"):
+        layer, x = every_layer()[name], Fixture().x
+        names = ("dW", "db") if name == "Linear" else ("dgamma", "dbeta")
+        for scale in (1.0, 3.0):
+            y = layer.forward(x, training=True)
+            layer.backward(np.full_like(y, scale))
+            found = [getattr(layer, n).copy() for n in names]
+            if scale == 1.0:
+                first = found
+        assert all(np.allclose(b, 3 * a) for a, b in zip(first, found, strict=True))
+
+
+def test_linear_skips_dx():
+    f = Fixture()
+    layer = Linear(f.W, f.b)
+    layer.forward(f.x, training=True)
+    assert layer.backward(f.dy, need_dx=False) is None
+    assert np.array_equal(layer.dW, f.x.T @ f.dy)
+
+
+def test_output_that_is_not_kept_is_new_every_time():
+    f = Fixture()
+    layer = Linear(f.W, f.b, keep_output=False)
+    first = layer.forward(f.x, training=True)
+    kept, second = first.copy(), layer.forward(2 * f.x, training=True)
+    assert not np.shares_memory(first, second) and np.array_equal(first, kept)
+
+
+def test_batch_norm_running_statistics():
+    rng = np.random.default_rng(6)
+    layer = BatchNorm(np.full(2, 1.5), np.full(2, 0.3), momentum=0.8)
+    mean, variance = np.zeros(2), np.ones(2)
+    for rows in (4, 7, 5):
+        x = rng.normal(2.0, 3.0, size=(rows, 2))
+        layer.forward(x, training=True)
+        mean = 0.8 * mean + 0.2 * x.mean(axis=0)
+        variance = 0.8 * variance + 0.2 * x.var(axis=0, ddof=1)
+    assert np.allclose(layer.running_mean, mean, rtol=1e-14)
+    assert np.allclose(layer.running_variance, variance, rtol=1e-14)
+    before = layer.running_mean.copy()
+    x = rng.normal(size=(1, 2))
+    expected = 1.5 * (x - mean) / np.sqrt(variance + layer.epsilon) + 0.3
+    assert np.allclose(layer.forward(x), expected, rtol=1e-14)
+    assert np.array_equal(layer.running_mean, before)
+
+
+def test_batch_norm_of_one_row_is_an_error_that_says_why():
+    layer = BatchNorm(np.ones(3), np.zeros(3))
+    with raises(
+        "x must have at least 2 rows for batch normalisation in training mode, as one row has no "
+        "variance; got 1"
+    ):
+        layer.forward(np.ones((1, 3)), training=True)
+
+
+def test_constant_columns_are_harmless():
+    layer = BatchNorm(np.full(3, 2.0), np.full(3, 0.5))
+    y = layer.forward(np.full((4, 3), 7.0), training=True)
+    assert np.array_equal(y, np.full((4, 3), 0.5))
+    assert np.isfinite(layer.backward(np.ones((4, 3)))).all()
+
+
+def test_dropout_mask_depends_on_the_generator_alone():
+    masks = []
+    for dtype in (np.float32, np.float64, np.complex128):
+        layer = Dropout(RATE, np.random.default_rng(9))
+        masks.append(layer.forward(np.ones((30, 20), dtype), training=True) != 0)
+    assert np.array_equal(masks[0], masks[1]) and np.array_equal(masks[0], masks[2])
+    assert 0.6 < masks[0].mean() < 0.8
+    again = layer.forward(np.ones((30, 20)), training=True) != 0
+    assert not np.array_equal(again, masks[0])
+
+
+def test_dropout_backward_uses_the_mask_of_its_forward():
+    layer, x = Dropout(RATE, np.random.default_rng(9)), np.ones((30, 20))
+    y = layer.forward(x, training=True).copy()
+    assert np.array_equal(layer.backward(x), y)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Dropout(1.0, np.random.default_rng(0)), "rate must be a number in [0, 1), got 1"),
+        (lambda: Dropout(0.5, "seed"), "rng must be a numpy.random.Generator"),
+        (lambda: BatchNorm(np.ones(2), np.ones(2), momentum=2), "momentum must be a number in"),
+        (lambda: BatchNorm(np.ones(2), np.ones(2), epsilon=0), "epsilon must be a positive finite"),
+    ],
+)
+def test_bad_settings(make, message):
+    with raises(message):
+        make()
+
+
+def test_buffer_grows_and_is_shared():
+    buffer = Buffer()
+    large = buffer.take((8, 3), np.float32)
+    assert buffer.take((8, 3), np.float32) is large
+    small = buffer.take((5, 3), np.float32)
+    assert np.shares_memory(large, small) and small.flags.c_contiguous and small.shape == (5, 3)
+    assert np.shares_memory(buffer.take((8, 3), np.float32), large)
+    assert buffer.take((9, 3), np.float32).shape == (9, 3)
+    assert buffer.take((9, 3), np.float64).dtype == np.float64
+    assert buffer.take((2, 4), np.float64).shape == (2, 4)
+    assert repr(buffer) == "Buffer(shape=(2, 4), dtype=float64)"
