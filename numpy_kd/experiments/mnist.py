@@ -1,0 +1,386 @@
+"""Section 3 of the 2015 paper, on the real MNIST: what the command `reproduce mnist` runs.
+
+A table of networks to train (`mnist_jobs.Job`), in four rounds: teachers; learning rates and
+lengths; the rows of the table; what needs only their logits. It can be killed and continued at any
+point, and spread over any `concurrent.futures.Executor`.
+
+Nothing is chosen on the test images, except where a name says so: learning rates and lengths are
+those with the fewest errors on the last sixth of the training images, by networks that were
+trained on the rest; then the networks of the table are trained on all training images.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from numpy_kd.experiments.mnist_jobs import Job, mnist, train
+from numpy_kd.mlp import MLP
+from numpy_kd.probability import softmax
+from numpy_kd.transfer import best_bias, rows_of_classes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every number of the reproduction.
+
+    >>> Settings().quick().seeds
+    1
+    """
+
+    seeds: int = 3  # for teacher, student alone and distilled student; the rest take the first
+    images: int = 60_000  # of the training images, from the first
+    batch_size: int = 128
+    momentum: float = 0.9
+    teacher_hidden: tuple[int, ...] = (1200, 1200)
+    teacher_epochs: int = 100
+    teacher_rate: float = 0.1
+    teacher_dropout: float = 0.3
+    teacher_input_dropout: float = 0.1
+    teacher_max_norm: float = 3.87  # the square root of 15
+    teacher_jitter: int = 2  # pixels
+    student_hidden: tuple[int, ...] = (800, 800)
+    temperature: float = 20.0
+    lengths: tuple[int, ...] = (20, 40)  # epochs tried, for student alone and distilled student
+    rates: tuple[tuple[str, tuple[float, ...]], ...] = (  # learning rates tried, by loss
+        ("labels", (0.03, 0.1, 0.3)),
+        ("smooth", (0.03, 0.1, 0.3)),
+        ("soft", (0.003, 0.01, 0.03)),
+        ("soft, T = 1", (0.03, 0.1, 0.3)),
+        ("matching", (0.0003, 0.001, 0.003)),
+        ("noisy", (0.0003, 0.001, 0.003)),
+    )
+    sweep_hidden: tuple[tuple[int, ...], ...] = ((800, 800), (300, 300), (30, 30))
+    sweep_temperatures: tuple[float, ...] = (1, 2, 3, 4, 8, 20, 50)
+    sweep_seeds: tuple[int, ...] = (1, 2, 5)  # by size: the smaller, the more
+    sweep_epochs: int = 15
+    sweep_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
+    smoothing: float = 0.1
+    noise: float = 0.5
+    noise_fraction: float = 0.5
+    members: int = 5
+    member_hidden: tuple[int, ...] = (300, 300)
+
+    def quick(self) -> Settings:
+        """A tenth of the data, few epochs, small networks: every step of the table, no result."""
+        rates = tuple((loss, tried[1:2]) for loss, tried in self.rates)
+        return replace(
+            self,
+            seeds=1,
+            images=self.images // 10,
+            teacher_hidden=(200, 200),
+            teacher_epochs=8,
+            student_hidden=(100, 100),
+            lengths=(4,),
+            rates=rates,
+            sweep_hidden=((100, 100), (30, 30)),
+            sweep_temperatures=(1, 4, 20),
+            sweep_seeds=(1, 2),
+            sweep_epochs=4,
+            sweep_rates=(0.01, 0.03),
+            members=2,
+            member_hidden=(50, 50),
+        )
+
+    def rates_of(self, loss: str) -> tuple[float, ...]:
+        """The learning rates tried for this loss."""
+        return dict(self.rates)[loss]
+
+
+def run(
+    settings: Settings = Settings(),
+    *,
+    folder: str | Path,
+    data: str | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> dict:
+    """The whole section; returns a dict ready for JSON.
+
+    Parameters: `folder` for networks, checkpoints and results of single jobs, needed to continue;
+    `data` the folder of MNIST's four files (else as `load_mnist` finds them); `executor` anything
+    with `submit` like `concurrent.futures.Executor` that sees `folder`: by default a pool of one
+    process a core. Raises `FileNotFoundError` without MNIST.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mnist(data)
+    data = None if data is None else os.path.abspath(data)
+    with _workers(executor) as pool, _Table(settings, folder.absolute(), data, pool, progress) as t:
+        t.teachers()
+        t.choices()
+        t.rows()
+    result = {
+        "settings": asdict(settings),
+        "rows": t.row_results,
+        "chosen": t.chosen,
+        "sweep": t.sweep_results,
+        "biases": [_bias_row(t, (3,), folder), _bias_row(t, (0, 1, 2, 3, 4, 5, 6, 9), folder)],
+        "example": _two_like_a_seven(t, folder),
+        "seconds": t.seconds,
+    }
+    return json.loads(json.dumps(result))
+
+
+class _Table:
+    """The jobs of a reproduction, round by round, and what came of them."""
+
+    def __init__(self, settings, folder, data, pool, progress):
+        self.settings, self.folder, self.data, self.pool = settings, folder, data, pool
+        self.chosen: dict[str, dict] = {}
+        self.row_results: dict[str, list[dict]] = {}
+        self.sweep_results: list[dict] = []
+        self.seconds = 0.0
+        self.bar = tqdm(disable=None if progress is None else not progress, unit="epoch")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.bar.close()
+
+    def do(self, jobs: list[Job]) -> list[dict]:
+        """Results in the order of `jobs`; the longest are begun first."""
+        self.bar.total = (self.bar.total or 0) + sum(job.epochs for job in jobs)
+        self.bar.refresh()
+        order = sorted(jobs, key=lambda job: -job.epochs * np.prod(job.hidden))
+        futures = {self.pool.submit(train, j, str(self.folder), self.data): j for j in order}
+        results = {}
+        for future in as_completed(futures):
+            job = futures[future]
+            results[job.name] = future.result()
+            self.seconds += job.epochs * results[job.name]["seconds_per_epoch"]
+            self.bar.update(job.epochs)
+        return [results[job.name] for job in jobs]
+
+    def student(self, name: str, loss: str, rate: float, epochs: int, **more) -> Job:
+        s = self.settings
+        fixed = {"hidden": s.student_hidden, "images": s.images, "batch_size": s.batch_size}
+        if loss in ("soft", "soft, T = 1", "matching", "noisy"):
+            fixed |= {"teacher": ("teacher-0",)}
+        if loss == "soft":
+            fixed |= {"temperature": s.temperature}
+        if loss == "smooth":
+            fixed |= {"smoothing": s.smoothing}
+        if loss == "noisy":
+            fixed |= {"noise": (s.noise, s.noise_fraction)}
+        return Job(name=name, loss=loss, rate=rate, epochs=epochs, **(fixed | more))
+
+    def teachers(self) -> None:
+        s = self.settings
+        how = {
+            "hidden": s.teacher_hidden,
+            "dropout": s.teacher_dropout,
+            "input_dropout": s.teacher_input_dropout,
+            "max_norm": s.teacher_max_norm,
+            "jitter": s.teacher_jitter,
+            "rate": s.teacher_rate,
+            "epochs": s.teacher_epochs,
+        }
+        jobs = [self.student(f"teacher-{i}", "labels", seed=i, **how) for i in range(s.seeds)]
+        jobs.append(self.student("teacher-smooth", "smooth", **how))
+        member = {"hidden": s.member_hidden, "rate": s.teacher_rate, "epochs": s.lengths[0]}
+        self.members = tuple(f"member-{i}" for i in range(s.members))
+        jobs += [
+            self.student(name, "labels", seed=10 + i, **member)
+            for i, name in enumerate(self.members)
+        ]
+        results = self.do(jobs + self.trials("alone", "labels"))
+        self.row_results["teacher"] = results[: s.seeds]
+        self.row_results["teacher, smoothed labels"] = results[s.seeds : s.seeds + 1]
+        self.row_results["member of the ensemble"] = results[s.seeds + 1 : len(jobs)]
+
+    def trials(self, row: str, loss: str, lengths=None, rates=None, **more) -> list[Job]:
+        """The networks by which a row's learning rate and length are chosen."""
+        s = self.settings
+        return [
+            self.student(
+                f"trial-{row}-{rate:g}-{epochs}",
+                loss,
+                rate,
+                epochs,
+                chosen_on=s.images // 6,
+                **more,
+            )
+            for epochs in lengths or s.lengths
+            for rate in rates or s.rates_of(loss)
+        ]
+
+    def choose(self, row: str, results: list[dict]) -> dict:
+        """The trial with the fewest errors on the images kept apart; then the lower cost."""
+        best = min(results, key=lambda r: (r["chosen_on_errors"], r["chosen_on_cross_entropy"]))
+        tried = [
+            {
+                "rate": r["job"]["rate"],
+                "epochs": r["job"]["epochs"],
+                "errors": r["chosen_on_errors"],
+            }
+            for r in results
+        ]
+        self.chosen[row] = {
+            "rate": best["job"]["rate"],
+            "epochs": best["job"]["epochs"],
+            "tried": tried,
+        }
+        return self.chosen[row]
+
+    def choices(self) -> None:
+        s = self.settings
+        groups = {
+            "alone": self.trials("alone", "labels"),
+            "distilled": self.trials("distilled", "soft"),
+            "label smoothing": self.trials("smoothing", "smooth", s.lengths[:1]),
+            "soft targets at T = 1": self.trials("t1", "soft, T = 1", s.lengths[:1]),
+            "logit matching": self.trials("matching", "matching", s.lengths[:1]),
+            "noisy logits": self.trials("noisy", "noisy", s.lengths[:1]),
+        }
+        for hidden in s.sweep_hidden:
+            for T in s.sweep_temperatures:
+                name = f"{'x'.join(map(str, hidden))}-T{T:g}"
+                more = {"hidden": hidden, "temperature": float(T)}
+                groups[name] = self.trials(name, "soft", (s.sweep_epochs,), s.sweep_rates, **more)
+        results = iter(self.do([job for jobs in groups.values() for job in jobs]))
+        for row, jobs in groups.items():
+            self.choose(row, [next(results) for _ in jobs])
+
+    def rows(self) -> None:
+        s, jobs = self.settings, {}
+        alone, distilled = self.chosen["alone"], self.chosen["distilled"]
+
+        def row(title, name, loss, how, seeds=1, epochs=None, **more):
+            jobs[title] = [
+                self.student(
+                    f"{name}-{i}", loss, how["rate"], epochs or how["epochs"], seed=20 + i, **more
+                )
+                for i in range(seeds)
+            ]
+
+        row("student alone", "alone", "labels", alone, s.seeds)
+        jobs["student distilled"] = [
+            self.student(
+                f"distilled-{i}",
+                "soft",
+                distilled["rate"],
+                distilled["epochs"],
+                seed=20 + i,
+                teacher=(f"teacher-{i}",),
+            )
+            for i in range(s.seeds)
+        ]
+        budget = distilled["epochs"]  # the same for all that follow
+        for title, loss in (
+            ("label smoothing", "smooth"),
+            ("soft targets at T = 1", "soft, T = 1"),
+            ("logit matching", "matching"),
+            ("noisy logits", "noisy"),
+        ):
+            row(title, title.replace(" ", "-"), loss, self.chosen[title], epochs=budget)
+        smooth = {"teacher": ("teacher-smooth",)}
+        row("distilled from the smoothed teacher", "from-smooth", "soft", distilled, **smooth)
+        row("distilled from the ensemble", "from-ensemble", "soft", distilled, teacher=self.members)
+        for missing in ((3,), (0, 1, 2, 3, 4, 5, 6, 9)):
+            name = "without-" + "".join(map(str, missing))
+            kept = {"chosen_on": s.images // 6, "without": missing}
+            row(name, name, "soft", distilled, **kept)
+        sweep = self.sweep_jobs()
+        results = iter(self.do([j for group in jobs.values() for j in group] + sweep))
+        for title, group in jobs.items():
+            self.row_results[title] = [next(results) for _ in group]
+        self.sweep_results = [
+            {"hidden": list(job.hidden), "temperature": job.temperature, "seed": job.seed}
+            | {"rate": job.rate, "test": next(results)["test"]}
+            for job in sweep
+        ]
+
+    def sweep_jobs(self) -> list[Job]:
+        s, jobs = self.settings, []
+        for hidden, seeds in zip(s.sweep_hidden, s.sweep_seeds, strict=True):
+            for T in s.sweep_temperatures:
+                name = f"{'x'.join(map(str, hidden))}-T{T:g}"
+                how = self.chosen[name]
+                jobs += [
+                    self.student(
+                        f"sweep-{name}-{seed}",
+                        "soft",
+                        how["rate"],
+                        how["epochs"],
+                        seed=30 + seed,
+                        hidden=hidden,
+                        temperature=float(T),
+                    )
+                    for seed in range(seeds)
+                ]
+        return jobs
+
+
+def _bias_row(table: _Table, missing: tuple[int, ...], folder: Path) -> dict:
+    """Test errors of a student that never saw some classes, before and after one bias is tuned."""
+    images, s = mnist(table.data), table.settings
+    network = MLP.load(folder / f"without-{''.join(map(str, missing))}-0.npz")
+    held = slice(s.images - s.images // 6, s.images)
+    x_chosen, labels_chosen = images.x_train[held], images.labels_train[held]
+    tuned = missing if len(missing) == 1 else tuple(sorted({*range(10)} - {*missing}))
+    test, rows = network.logits(images.x_test), rows_of_classes(images.labels_test, tuned)
+    added = {
+        "before": 0.0,
+        "tuned on held-out images": best_bias(network.logits(x_chosen), labels_chosen, tuned),
+        "tuned on the test images": best_bias(test, images.labels_test, tuned),
+    }
+    outcome = {}
+    for name, bias in added.items():
+        shifted = test.copy()
+        shifted[:, list(tuned)] += np.float32(bias)
+        wrong = shifted.argmax(axis=-1) != images.labels_test
+        outcome[name] = {
+            "bias": bias,
+            "errors": int(wrong.sum()),
+            "errors_on_tuned": int(wrong[rows].sum()),
+        }
+    return {
+        "missing": list(missing),
+        "tuned": list(tuned),
+        "tuned_images": int(rows.sum()),
+        "outcome": outcome,
+    }
+
+
+def _two_like_a_seven(table: _Table, folder: Path) -> dict:
+    """The test image of a 2 to which the first teacher gives the largest probability of a 7."""
+    images = mnist(table.data)
+    teacher = MLP.load(folder / "teacher-0.npz")
+    twos = np.flatnonzero(images.labels_test == 2)
+    v = teacher.logits(images.x_test[twos])
+    sure = np.where(v.argmax(axis=-1) == 2, softmax(v)[:, 7], -1)
+    i = int(sure.argmax())
+    T = table.settings.temperature
+    return {
+        "pixels": images.x_test[twos[i]].tolist(),
+        "label": 2,
+        "hard": softmax(v[i]).tolist(),
+        "soft": softmax(v[i], T).tolist(),
+        "temperature": T,
+    }
+
+
+@contextmanager
+def _workers(executor: Executor | None) -> Iterator[Executor]:
+    """The given executor, or a pool of one process a core."""
+    if executor is not None:
+        yield executor
+        return
+    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
