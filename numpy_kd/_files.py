@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,15 +45,14 @@ def write_npz(path, header: dict, arrays: dict[str, np.ndarray]) -> None:
 
 def read_npz(path, kind: str) -> tuple[dict, dict[str, np.ndarray]]:
     """What `write_npz` wrote, or a `ValueError` naming the file, if it is not a whole `kind`."""
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        header = json.loads(arrays.pop(HEADER).tobytes().decode("utf-8"))
-    except FileNotFoundError:
-        raise
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
-        raise ValueError(f"{path} is not a whole {kind} file: it is truncated or foreign") from None
+    with Path(path).open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            header = json.loads(arrays.pop(HEADER).tobytes().decode("utf-8"))
+        except Exception:  # noqa: BLE001 (a damaged archive raises whatever is stumbled over first)
+            message = f"{path} is not a whole {kind} file: it is truncated or foreign"
+            raise ValueError(message) from None
     if not isinstance(header, dict) or header.get("kind") != kind:
         raise ValueError(f"{path} is not a {kind} file")
     return header, arrays
