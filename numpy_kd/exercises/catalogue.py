@@ -6,10 +6,19 @@ import difflib
 from collections.abc import Callable
 
 import numpy_kd
-from numpy_kd.exercises import sheet01, sheet02, sheet03, sheet04, sheet05, sheet06
+from numpy_kd.exercises import (
+    sheet01,
+    sheet02,
+    sheet03,
+    sheet04,
+    sheet05,
+    sheet06,
+    sheet07,
+    sheet08,
+)
 from numpy_kd.exercises.spec import Exercise, Sheet
 
-MODULES = (sheet01, sheet02, sheet03, sheet04, sheet05, sheet06)
+MODULES = (sheet01, sheet02, sheet03, sheet04, sheet05, sheet06, sheet07, sheet08)
 SHEETS: dict[str, Sheet] = {module.SHEET.key: module.SHEET for module in MODULES}
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise for sheet in SHEETS.values() for exercise in sheet.exercises
