@@ -94,9 +94,12 @@ class TestEvery:
         first, second = OPTIMIZERS[name](), OPTIMIZERS[name]()
         half = run(first, theta.copy(), gradients[:61], rates[:61])
         second.state = state = first.state
-        run(first, half.copy(), gradients[61:], rates[61:])  # must not reach into the state
-        assert np.array_equal(run(second, half, gradients[61:], rates[61:]), whole)
-        assert state["steps"] == 61 and second.state["steps"] == 150
+        before = copy.deepcopy(state)
+        for optimizer in (first, second):  # neither reaches into the state
+            end = run(optimizer, half.copy(), gradients[61:], rates[61:])
+            assert np.array_equal(end, whole)
+            assert all(np.array_equal(before[key], state[key]) for key in before)
+        assert before["steps"] == 61 and second.state["steps"] == 150
 
     def test_deep_copy_goes_its_own_way(self, name):
         theta, gradients, rates = problem()
