@@ -19,7 +19,7 @@ from numpy_kd import _files, losses, metrics, schedules
 from numpy_kd.datasets import jitter, load_mnist
 from numpy_kd.distillation import Ensemble, Teacher
 from numpy_kd.mlp import MLP
-from numpy_kd.optimizers import SGD
+from numpy_kd.optimizers import SGD, Adam
 from numpy_kd.probability import one_hot, smooth_labels
 from numpy_kd.training import fit
 from numpy_kd.transfer import rows_of_classes
@@ -47,7 +47,7 @@ class Job:
     max_norm: float | None = None
     jitter: int = 0
     batch_size: int = 128
-    momentum: float = 0.9
+    optimizer: str = "adam"  # or "sgd", with momentum 0.9
 
 
 def train(job: Job, folder: str, data: str | None) -> dict:
@@ -81,7 +81,7 @@ def train(job: Job, folder: str, data: str | None) -> dict:
             loss=loss,
             epochs=job.epochs,
             batch_size=job.batch_size,
-            optimizer=SGD(momentum=job.momentum, max_norm=job.max_norm),
+            optimizer=_optimizer(job),
             schedule=schedules.cosine(job.rate, steps),
             rng=np.random.default_rng([job.seed, 1]),
             augment=functools.partial(_jittered, shift=job.jitter) if job.jitter else None,
@@ -94,6 +94,12 @@ def train(job: Job, folder: str, data: str | None) -> dict:
         _files.write_text(done, json.dumps(result) + "\n")
         checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _optimizer(job: Job):
+    if job.optimizer == "adam":
+        return Adam(max_norm=job.max_norm)
+    return SGD(momentum=0.9, max_norm=job.max_norm)
 
 
 def _jittered(rows, rng, shift):
