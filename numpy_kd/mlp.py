@@ -14,8 +14,7 @@ from numpy_kd.layers import BatchNorm, Dropout, Linear, ReLU, Sigmoid, Tanh
 
 ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "identity": None}
 DTYPES = ("float32", "float64", "complex64", "complex128")
-OWNED = ("W", "b", "dW", "db", "gamma", "beta", "dgamma", "dbeta")
-OWNED += ("running_mean", "running_variance")  # with the above, all that a layer owns
+OWNED = "W b dW db gamma beta dgamma dbeta running_mean running_variance".split()
 KIND = "numpy_kd.MLP"
 
 
@@ -28,8 +27,9 @@ class MLP:
     rate for the inputs. `initializer` is a name or a function `(shape, rng, dtype) -> array` for
     the weights; `bias` is the first bias of the hidden layers.
 
-    Weights and each place of dropout draw from streams of their own, all from `seed` (a number
-    or a `Generator`), so that other dropout rates leave the first weights as they are.
+    Weights and each dropout draw from streams of their own, all from `seed` (a number or a
+    `Generator`), so that other dropout rates leave the first weights as they are. A setting out
+    of its range is a `ValueError` that names it.
 
     >>> mlp = MLP((4, 5, 3), seed=0)
     >>> mlp
@@ -120,13 +120,8 @@ class MLP:
         >>> MLP((4, 5, 3), seed=0).forward(np.ones((2, 4))).shape
         (2, 3)
         """
-        if (
-            type(x) is not np.ndarray
-            or x.dtype != self.dtype
-            or x.ndim != 2
-            or x.shape[1] != self.sizes[0]
-            or x.shape[0] == 0
-        ):
+        ready = type(x) is np.ndarray and x.dtype == self.dtype and x.shape[1:] == self.sizes[:1]
+        if not ready or len(x) == 0:
             x = self._input(x)
         if training and self._frozen:
             raise RuntimeError("the network is frozen: it cannot run in training mode")
@@ -327,6 +322,12 @@ class MLP:
         """The network that `save` wrote: the same logits, bit for bit.
 
         A file that is truncated, foreign, or does not fit together is a `ValueError`.
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     MLP((4, 5, 3), seed=0).save(f"{folder}/mlp.npz")
+        ...     MLP.load(f"{folder}/mlp.npz")
+        MLP((4, 5, 3), activation='relu', dtype=float32, 43 parameters)
         """
         header, arrays = _files.read_npz(path, KIND)
         try:
