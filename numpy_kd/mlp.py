@@ -14,7 +14,8 @@ from numpy_kd.layers import BatchNorm, Dropout, Linear, ReLU, Sigmoid, Tanh
 
 ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "identity": None}
 DTYPES = ("float32", "float64", "complex64", "complex128")
-OWNED = "W b dW db gamma beta dgamma dbeta running_mean running_variance".split()
+RUNNING = ("running_mean", "running_variance")
+OWNED = ("W", "b", "dW", "db", "gamma", "beta", "dgamma", "dbeta", *RUNNING)
 KIND = "numpy_kd.MLP"
 
 
@@ -225,8 +226,7 @@ class MLP:
         state = {}
         for name, layer in self._named.items():
             if isinstance(layer, BatchNorm):
-                state[f"{name}.running_mean"] = layer.running_mean.copy()
-                state[f"{name}.running_variance"] = layer.running_variance.copy()
+                state |= {f"{name}.{which}": getattr(layer, which).copy() for which in RUNNING}
             elif isinstance(layer, Dropout):
                 state[f"{name}.rng"] = layer.rng.bit_generator.state
         return state
