@@ -1,5 +1,8 @@
 """Knowledge distillation from scratch in NumPy: every gradient written by hand, and checked."""
 
+from numpy_kd.datasets import StandardScaler, jitter, load_digits, load_mnist, train_test_split
+from numpy_kd.distillation import Ensemble, Teacher, distill, evaluate
+from numpy_kd.gradcheck import numerical_gradient
 from numpy_kd.limits import high_temperature_gradient, logit_gradient, relative_errors
 from numpy_kd.losses import (
     cross_entropy_loss,
@@ -11,6 +14,8 @@ from numpy_kd.losses import (
     soft_cross_entropy_loss,
     soft_target_loss,
 )
+from numpy_kd.mlp import MLP
+from numpy_kd.optimizers import SGD, Adam
 from numpy_kd.probability import (
     cross_entropy,
     entropy,
@@ -22,21 +27,38 @@ from numpy_kd.probability import (
     softmax,
     softmax_difference,
 )
+from numpy_kd.training import fit
+from numpy_kd.transfer import TransferSet, munge
 
 __version__ = "0.1.0"
 __all__ = [
+    "MLP",
+    "SGD",
+    "Adam",
+    "Ensemble",
+    "StandardScaler",
+    "Teacher",
+    "TransferSet",
     "cross_entropy",
     "cross_entropy_loss",
+    "distill",
     "entropy",
+    "evaluate",
+    "fit",
     "hardmax",
     "high_temperature_gradient",
     "hinton_loss",
+    "jitter",
     "kl_divergence",
     "kl_loss",
+    "load_digits",
+    "load_mnist",
     "log_softmax",
     "logit_gradient",
     "logit_matching_loss",
+    "munge",
     "noisy_logit_matching_loss",
+    "numerical_gradient",
     "one_hot",
     "relative_errors",
     "reverse_kl_loss",
@@ -45,4 +67,5 @@ __all__ = [
     "soft_target_loss",
     "softmax",
     "softmax_difference",
+    "train_test_split",
 ]

@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from numpy_kd import _files
-from numpy_kd.experiments import digits
+from numpy_kd.experiments import digits, mnist
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,7 +53,65 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
     )
+    _reproduce_options(
+        commands.add_parser(
+            "reproduce",
+            help="section 3 of the 2015 paper on MNIST",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+    )
     return parser
+
+
+def _reproduce_options(parser):
+    parser.add_argument("what", choices=["mnist"], help="which of the paper's tables")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the data, few epochs")
+    parser.add_argument(
+        "--seeds", type=int, default=mnist.Settings().seeds, metavar="N", help="of the first rows"
+    )
+    parser.add_argument(
+        "--data", default=None, metavar="DIR", help="MNIST's four files; else as load_mnist finds"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("mnist_runs"),
+        metavar="DIR",
+        help="networks and checkpoints: a run that was stopped goes on from here",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("figures"), metavar="DIR", help="for pictures and results"
+    )
+    parser.set_defaults(run=_reproduce)
+
+
+def _reproduce(options):
+    settings = mnist.Settings(seeds=options.seeds)
+    settings = settings.quick() if options.quick else settings
+    folder = options.folder / ("quick" if options.quick else "full")
+    result = mnist.run(settings, folder=folder, data=options.data)
+    name = "mnist_quick" if options.quick else "mnist"
+    _files.write_text(options.out / f"{name}.json", json.dumps(result, indent=1) + "\n")
+    yield from _mnist_table(result)
+    yield f"\nResults: {options.out / name}.json"
+
+
+def _mnist_table(result: dict):
+    """The rows of the MNIST table, the paper's figure beside ours where it has one."""
+    paper = {"teacher": "67", "student alone": "146", "student distilled": "74"}
+    yield f"{'':40}{'paper':>8}{'median errors':>15}   each seed"
+    for title, row in result["rows"].items():
+        errors = sorted(run["test"]["errors"] for run in row)
+        each = ", ".join(map(str, errors))
+        yield f"{title:40}{paper.get(title, ''):>8}{errors[len(errors) // 2]:>15}   {each}"
+    for row in result["biases"]:
+        classes = ", ".join(map(str, row["tuned"]))
+        yield f"\nBias of {classes}; {row['tuned_images']} test images of these classes"
+        for when, outcome in row["outcome"].items():
+            yield (
+                f"  {when:28}{outcome['bias']:>8.2f}{outcome['errors']:>7} errors, "
+                f"{outcome['errors_on_tuned']} of them on these"
+            )
 
 
 def _distill_options(parser):

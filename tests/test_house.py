@@ -11,17 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "numpy_kd"
 TESTS = Path(__file__).parent
 
 FLOORS = [
-    {"_checks", "_files", "_memory"},  # the ground: what every floor stands on
-    {
-        "probability",
-        "initializers",
-        "schedules",
-        "optimizers",
-        "diagnosis",
-        "idx",
-        "download",
-    },
-    {"gradcheck", "datasets", "losses", "limits", "metrics", "layers"},
+    {"_checks", "_files", "_memory"},  # the ground, which every floor may stand on
+    {"idx", "download", "diagnosis"},  # the cellar: what one file of the ground floor is made of
+    {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
+    {"losses", "limits", "metrics", "layers"},
     {"mlp"},
     {"training", "transfer"},
     {"distillation"},
