@@ -40,6 +40,11 @@ def helper(name: str) -> Callable:
     return EXERCISES[name].reference if name in EXERCISES else getattr(numpy_kd, name)
 
 
+def home(name: str) -> str:
+    """The module that a notebook imports a given function from."""
+    return "numpy_kd" if hasattr(numpy_kd, name) else "numpy_kd.layers"
+
+
 def number(exercise: Exercise) -> str:
     """`01.2` for the second exercise of the first sheet."""
     for sheet in SHEETS.values():

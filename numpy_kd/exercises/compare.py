@@ -26,7 +26,7 @@ def results(
 
     def judge(seen: Sequence) -> str:
         for call in seen:
-            text = difference(names, call.value, call.expected, only, by_entry)
+            text = difference(call, names, only, by_entry)
             if text:
                 return text
         return ""
@@ -40,7 +40,7 @@ def contract(names: tuple[str, ...]) -> Callable:
     def judge(seen: Sequence) -> str:
         for call in seen:
             text = (
-                difference(names, call.value, call.expected)
+                difference(call, names)
                 or dtype_difference(names, call.value, call.expected)
                 or change(call.arguments, call.after)
             )
@@ -51,17 +51,22 @@ def contract(names: tuple[str, ...]) -> Callable:
     return judge
 
 
-def difference(names, value, expected, only=None, by_entry=False) -> str:
-    """What differs between a result and the expected one, or ''."""
-    pairs = matched(names, value, expected)
+def difference(call, names, only=None, by_entry=False) -> str:
+    """What differs between the results of one call and the expected ones, or ''."""
+    pairs = matched(names, call.value, call.expected)
     if isinstance(pairs, str):
         return pairs
+    tolerance = LOOSE if any(map(is_float32, call.arguments)) else TIGHT
     for index, (name, got, right) in enumerate(pairs):
         if only is None or index in only:
-            text = part_difference(name, got, right, by_entry)
+            text = part_difference(name, got, right, tolerance, by_entry)
             if text:
                 return text
     return ""
+
+
+def is_float32(value) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.float32
 
 
 def matched(names, value, expected) -> list[tuple] | str:
@@ -75,7 +80,7 @@ def matched(names, value, expected) -> list[tuple] | str:
     return list(zip(names, value, expected, strict=True))
 
 
-def part_difference(name: str, got, right, by_entry: bool = False) -> str:
+def part_difference(name: str, got, right, tolerance: float, by_entry: bool = False) -> str:
     """One result beside the right one: type, shape, NaN, then numbers."""
     needed = _kind(right)
     if not isinstance(got, (np.ndarray, int, float)):
@@ -83,10 +88,12 @@ def part_difference(name: str, got, right, by_entry: bool = False) -> str:
         return f"{name} is {_kind(got)}; needed is {needed}{hint}"
     got, right = np.asarray(got), np.asarray(right)
     if got.shape != right.shape:
-        return f"{name} is {_kind(got)}; needed is {needed}"
+        turned = got.ndim == 2 and close(got.T, right)
+        hint = ": it is the right one, transposed" if turned else ""
+        return f"{name} is {_kind(got)}; needed is {needed}{hint}"
     with np.errstate(all="ignore"):
-        got, tolerance = got.astype(np.float64), _tolerance(got, right)
-        right = right.astype(np.float64)
+        tolerance = LOOSE if is_float32(got) else tolerance
+        got, right = got.astype(np.float64), right.astype(np.float64)
         bad = ~np.isfinite(got) & (got != right)
         if bad.any():
             where = _first(bad)
@@ -147,10 +154,6 @@ def change(arguments: tuple, after: tuple) -> str:
             if not same:
                 return f"argument {position} was changed: work on a copy, not in place"
     return ""
-
-
-def _tolerance(got: np.ndarray, right: np.ndarray) -> float:
-    return LOOSE if np.float32 in (got.dtype, right.dtype) else TIGHT
 
 
 def _numbers(name, got, right, wrong, error) -> str:

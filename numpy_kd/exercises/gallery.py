@@ -45,12 +45,24 @@ def _exhibit(
         uses=TOOLS,
         gallery=Broken(*parts),
         slope=_slope if is_loss else None,
+        context={_soft: _soft_context, _two_parts: _two_part_context}.get(reference),
         **more,
     )
 
 
 def _slope(function, arguments):
     return [(lambda z: function(z, *arguments[1:])[0], arguments[0], 1)]
+
+
+def _soft_context(logits, teacher_logits, temperature):
+    names = ("logits", "teacher_logits", "temperature")
+    context = dict(zip(names, (logits, teacher_logits, temperature), strict=True))
+    return {**context, "soft_weight": 1.0, "hard_weight": 0.0}
+
+
+def _two_part_context(z, v, y, T, soft, hard):
+    names = ("logits", "teacher_logits", "labels", "temperature", "soft_weight", "hard_weight")
+    return dict(zip(names, (z, v, y, T, soft, hard), strict=True))
 
 
 def _pair(rng, batch=None):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from numpy_kd import diagnosis
 from numpy_kd.exercises import compare
 from numpy_kd.exercises.sandbox import Answer
 from numpy_kd.exercises.spec import Check, Exercise, Mistake, Seen, fresh
@@ -50,6 +51,9 @@ class Verdict:
         """The report, line by line: what each check saw, then the cause if it is known."""
         head = f"{self.exercise}: {self.points} of {self.out_of} points"
         lines = [head if self.status == "ok" else f"{head} ({STATUS[self.status]})"]
+        texts = {check.text for check in self.checks}
+        if self.points == 0 and len(texts) == 1:
+            return [*lines, f"  {texts.pop()}"]
         for check in self.checks:
             mark = "ok   " if check.passed else "WRONG"
             tail = f": {check.text}" if check.text else ""
@@ -82,20 +86,27 @@ def judge(
     """
     remaining = iter(answers)
     rows = [(check, [(arguments, next(remaining)) for arguments in calls]) for check, calls in plan]
-    judged = [(check, *_seen(exercise, calls), calls) for check, calls in rows]
-    texts = [failure or _judged(check, seen) for check, seen, failure, _ in judged]
+    judged = [(check, *_seen(exercise, calls)) for check, calls in rows]
+    texts = [failure or _judged(check, seen) for check, seen, failure in judged]
     results = []
     for (check, _), text in zip(rows, texts, strict=True):
         waits = not check.main and bool(texts[0])
         counts = not text and not waits
         shown = f"counts once {rows[0][0].name} is right" if waits else text
+        if not check.main and text and any(texts[: len(results)]):
+            shown = "not passed either"
         results.append(
             CheckResult(check.name, check.points if counts else 0, check.points, shown, counts)
         )
     failures = [answer.failure for _, calls in rows for _, answer in calls if answer.failure]
     status = "ok" if all(r.passed for r in results) else failures[0] if failures else "wrong"
-    cause = _cause(exercise, judged, texts) if status in ("wrong", "error") else None
-    name, sentence = (cause.name, _told(cause, exercise, judged)) if cause else ("", "")
+    name = sentence = ""
+    if status in ("wrong", "error"):
+        cause = _cause(exercise, judged, texts)
+        if cause is not None:
+            name, sentence = cause.name, _told(cause, exercise, rows, texts)
+        elif exercise.context is not None:
+            name, sentence = _diagnosed(exercise, judged, texts)
     return Verdict(exercise.name, status, tuple(results), name, sentence)
 
 
@@ -125,11 +136,11 @@ def _judged(check: Check, seen: list[Seen]) -> str:
 
 def _cause(exercise: Exercise, judged, texts) -> Mistake | None:
     """The one usual mistake that gives these very numbers: in all calls, else in a failed check."""
-    everything = [call for _, seen, _, _ in judged for call in seen]
+    everything = [call for _, seen, _ in judged for call in seen]
     found = _matching(exercise, everything, None)
     if len(found) == 1:
         return found[0]
-    for (check, seen, _, _), text in zip(judged, texts, strict=True):
+    for (check, seen, _), text in zip(judged, texts, strict=True):
         if text and seen:
             found = _matching(exercise, seen, None)
             if not found and check.name in ("values", "gradient"):
@@ -153,7 +164,7 @@ def _reproduces(mistake: Mistake, seen: list[Seen], index: int | None) -> bool:
             except Exception:
                 return False
         got, wrong, right = (_part(x, index) for x in (call.value, value, call.expected))
-        tolerance = 2e-5 if any(_is_float32(x) for x in call.arguments) else 1e-9
+        tolerance = compare.LOOSE if any(map(compare.is_float32, call.arguments)) else compare.TIGHT
         if not compare.close(got, wrong, tolerance):
             return False
         shows = shows or not compare.close(got, right, tolerance)
@@ -166,12 +177,25 @@ def _part(value, index: int | None):
     return value[index]
 
 
-def _is_float32(value) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == np.float32
+def _diagnosed(exercise: Exercise, judged, texts) -> tuple[str, str]:
+    """The cause that the diagnosis of gradients finds, for the first result that is off."""
+    for (check, seen, _), text in zip(judged, texts, strict=True):
+        if not text or not check.main or not seen:
+            continue
+        call = seen[0]
+        pairs = compare.matched(exercise.returns, call.value, call.expected)
+        for index, (_, got, right) in enumerate([] if isinstance(pairs, str) else pairs):
+            gradient = index > 0 or exercise.returns[0] != "value"
+            if gradient and isinstance(got, np.ndarray) and not compare.close(got, right):
+                context = exercise.context(*call.arguments)
+                found = diagnosis.diagnose(got.astype(np.float64), right, context)
+                if found.cause is not None:
+                    return found.cause, f"{exercise.returns[index]}: {found}"
+    return "", ""
 
 
-def _told(mistake: Mistake, exercise: Exercise, judged) -> str:
-    """The mistake's sentence with this call's numbers in it."""
-    arguments = judged[0][3][0][0]
+def _told(mistake: Mistake, exercise: Exercise, rows, texts) -> str:
+    """The mistake's sentence with the numbers of the first call that was not right."""
+    arguments = next(calls[0][0] for (_, calls), text in zip(rows, texts, strict=True) if text)
     numbers = {name: f"{x:g}" for name, x in exercise.quantities(*arguments).items()}
     return mistake.sentence.format(**numbers)

@@ -33,6 +33,18 @@ def _quantities(logits, other=None, temperature=1.0):
     return {"B": logits.shape[0], "N": logits.shape[1], "T": temperature}
 
 
+def _hard_context(logits, labels):
+    return {"logits": logits, "targets": one_hot(labels, logits.shape[1]), "temperature": 1.0}
+
+
+def _target_context(logits, targets, temperature):
+    return {"logits": logits, "targets": targets, "temperature": temperature}
+
+
+def _teacher_context(logits, teacher_logits, temperature):
+    return {"logits": logits, "teacher_logits": teacher_logits, "temperature": temperature}
+
+
 def _first_argument(function, arguments):
     """The student's own value as a function of the logits, and where the gradient is."""
     return [(lambda z: function(z, *arguments[1:])[0], arguments[0], 1)]
@@ -145,6 +157,7 @@ $i = y$, then for $i \ne y$. Write `cross_entropy_loss(logits, labels)`, which r
     ),
     quantities=_quantities,
     slope=_first_argument,
+    context=_hard_context,
 )
 
 soft_target_loss = Exercise(
@@ -229,6 +242,7 @@ chain rule through $z/T$. Write `soft_target_loss(logits, targets, temperature)`
     uses=("softmax", "log_softmax", "cross_entropy"),
     quantities=_quantities,
     slope=_first_argument,
+    context=_target_context,
 )
 
 
@@ -326,6 +340,7 @@ before teacher, and the teacher gets no gradient.""",
     ),
     quantities=lambda z, v, T: {**_quantities(z, v, T), "T2": T * T},
     slope=_first_argument,
+    context=_teacher_context,
 )
 
 
@@ -405,6 +420,7 @@ $\partial q_j/\partial z_i = q_j([i = j] - q_i)/T$ derive the gradient, simplify
     uses=("softmax", "log_softmax", "kl_divergence", "kl_loss"),
     quantities=_quantities,
     slope=_first_argument,
+    context=_teacher_context,
 )
 
 SHEET = Sheet(

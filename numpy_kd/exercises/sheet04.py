@@ -276,6 +276,7 @@ digits in **every entry** at $T = 10^4$ and $10^9$. The logits here are moderate
                 (16.0, "the subtraction itself is exact; what it subtracts is rounded."),
                 (6.0, "those are the lost ones."),
             ),
+            tolerance=1.0,
         ),
     ),
     quantities=_quantities,

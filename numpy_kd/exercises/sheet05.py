@@ -86,6 +86,7 @@ the loss has put it into `dy` already.""",
         ),
     ),
     quantities=lambda dy, x, W: {"B": x.shape[0], "D": W.shape[0], "M": W.shape[1]},
+    context=lambda dy, x, W: {"dy": dy, "x": x, "W": W},
     slope=lambda function, arguments: [
         (lambda x: (arguments[0] * layers.linear(x, arguments[2])).sum(), arguments[1], 0),
         (lambda W: (arguments[0] * layers.linear(arguments[1], W)).sum(), arguments[2], 1),
@@ -140,6 +141,7 @@ Write `relu_backward(dy, y)`, given the layer's **output** `y`, returning `dx` o
         ),
     ),
     quantities=lambda dy, y: {"B": dy.shape[0]},
+    context=lambda dy, y: {"dy": dy, "mask": (y > 0).astype(float)},
     slope=lambda function, arguments: [
         (
             lambda x: (arguments[0] * layers.relu(x)).sum(),

@@ -285,6 +285,12 @@ Then sum over $n$ with $g_n = \gamma\,\mathrm{dy}_n$, and look for two means in 
     ),
     uses=("batch_norm",),
     quantities=lambda dy, *rest: {"B": len(dy)},
+    context=lambda dy, x_hat, variance, gamma: {
+        "dy": dy,
+        "x_hat": x_hat,
+        "gamma": gamma,
+        "s": np.sqrt(variance + 1e-5),
+    },
     slope=lambda function, arguments: [
         (
             lambda x: (

@@ -46,6 +46,11 @@ def _squared(T):
     return T * T
 
 
+def _hinton_context(z, v, y, T, soft, hard):
+    names = ("logits", "teacher_logits", "labels", "temperature", "soft_weight", "hard_weight")
+    return dict(zip(names, (z, v, y, T, soft, hard), strict=True))
+
+
 def _hinton_quantities(z, v, y, T, soft, hard):
     return {"B": z.shape[0], "N": z.shape[1], "T": T, "T2": T * T, "soft": soft, "hard": hard}
 
@@ -156,6 +161,7 @@ Write `hinton_loss(logits, teacher_logits, labels, temperature, soft_weight, har
         ),
     ),
     quantities=_hinton_quantities,
+    context=_hinton_context,
     slope=lambda function, arguments: [(lambda z: function(z, *arguments[1:])[0], arguments[0], 1)],
 )
 

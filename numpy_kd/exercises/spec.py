@@ -62,6 +62,11 @@ class Question:
     answer: float
     explanation: str
     replies: tuple[tuple[float, str], ...] = ()
+    tolerance: float = 0.006
+
+    def accepts(self, number: float) -> bool:
+        """Right to about two digits after the point, or within 1 %, or as `tolerance` says."""
+        return abs(number - self.answer) <= max(self.tolerance, 0.01 * abs(self.answer))
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,8 @@ class Exercise:
     `signature` is the text between the parentheses; `returns` names the results, in order;
     `uses` names the functions that may be called; `quantities` gives the numbers that the
     arguments of a call hold (T, B, N, weights), for the diagnosis; `slope` gives a scalar
-    function, the point, and which result is its gradient there, for the complex step.
+    functions, each with a point and which result is its gradient there, for the complex step;
+    `context` gives what `numpy_kd.diagnosis` may know of a call, where a result is a gradient.
     """
 
     name: str
@@ -97,6 +103,7 @@ class Exercise:
     questions: tuple[Question, ...] = ()
     quantities: Callable[..., dict[str, float]] = lambda *arguments: {}
     slope: Callable | None = None
+    context: Callable[..., dict] | None = None
     gallery: Broken | None = None
 
     @property

@@ -1,0 +1,83 @@
+"""The exercises checked themselves: what a teacher wants to know before handing them out.
+
+The reference passes every check, an untouched stub none; each usual mistake costs points and is
+recognised; each exhibit of the gallery passes its weak test and fails its strong one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from numpy_kd.exercises import catalogue
+from numpy_kd.exercises.judging import Verdict, judge
+from numpy_kd.exercises.notebooks import stub
+from numpy_kd.exercises.sandbox import Answer
+from numpy_kd.exercises.spec import Exercise, fresh
+
+
+def problems(seed: int = 0) -> Iterator[str]:
+    """Everything that is wrong with the exercises, as sentences; nothing where all is well."""
+    for exercise in catalogue.EXERCISES.values():
+        yield from problems_of(exercise, seed)
+
+
+def problems_of(exercise: Exercise, seed: int) -> Iterator[str]:
+    """The same for one exercise, on the inputs of one seed."""
+    verdict = verdict_on(exercise, exercise.reference, seed)
+    if verdict.status != "ok" or verdict.points < exercise.points:
+        yield f"the reference of {exercise.name} does not pass: {verdict.lines()}"
+    verdict = verdict_on(exercise, stub_function(exercise), seed)
+    if verdict.status != "missing" or verdict.points:
+        yield f"the stub of {exercise.name} is not refused: {verdict.lines()}"
+    for mistake in exercise.mistakes:
+        verdict = verdict_on(exercise, mistake.function, seed)
+        if verdict.points >= exercise.points:
+            yield f"{exercise.name}, {mistake.name!r}: costs nothing"
+        if verdict.cause != mistake.name:
+            yield f"{exercise.name}, {mistake.name!r}: taken for {verdict.cause!r}"
+    if exercise.gallery is not None:
+        yield from _problems_of_exhibit(exercise)
+
+
+def verdict_on(exercise: Exercise, function: Callable, seed: int) -> Verdict:
+    """The verdict on a function that is trusted, without a process of its own."""
+    plan = exercise.plan(seed)
+    answers = [_answer(function, call) for _, calls in plan for call in calls]
+    return judge(exercise, plan, answers)
+
+
+def stub_function(exercise: Exercise) -> Callable:
+    """The function that a student starts from."""
+    namespace: dict = {}
+    exec(stub(exercise), namespace)
+    return namespace[exercise.name]
+
+
+def _answer(function: Callable, arguments: tuple) -> Answer:
+    own = fresh(arguments)
+    try:
+        with np.errstate(all="ignore"):
+            return Answer(value=function(*own), after=own)
+    except NotImplementedError as error:
+        return Answer(failure="missing", text=str(error))
+    except Exception as error:
+        return Answer(failure="error", text=repr(error))
+
+
+def _problems_of_exhibit(exercise: Exercise) -> Iterator[str]:
+    weak, strong = exercise.gallery.weak_test, exercise.gallery.strong_test
+    for test, function, passes in (
+        (weak, exercise.gallery.source, True),
+        (weak, exercise.reference, True),
+        (strong, exercise.gallery.source, False),
+        (strong, exercise.reference, True),
+    ):
+        try:
+            test(function)
+            passed = True
+        except AssertionError:
+            passed = False
+        if passed != passes:
+            yield f"{exercise.name}: {test.__name__} should {'pass' if passes else 'fail'}"
