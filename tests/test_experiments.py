@@ -1,0 +1,218 @@
+"""The tables' machinery on small data: same numbers however it is spread, stopped or continued."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import numpy_kd as kd
+from numpy_kd.datasets import data_folders
+from numpy_kd.experiments import digits, mnist
+
+ROOT = Path(__file__).parent.parent
+TINY = replace(
+    mnist.Settings().quick(),
+    images=900,
+    teacher_hidden=(24, 24),
+    teacher_epochs=3,
+    student_hidden=(12, 12),
+    lengths=(2,),
+    sweep_hidden=((12, 12),),
+    sweep_temperatures=(2, 20),
+    sweep_seeds=(2,),
+    sweep_epochs=2,
+    members=2,
+    member_hidden=(8, 8),
+)
+
+
+class Serial(Executor):
+    """Does each job at once, in this process."""
+
+    def submit(self, function, /, *args, **kwargs):
+        future = Future()
+        future.set_result(function(*args, **kwargs))
+        return future
+
+
+@pytest.fixture(scope="module")
+def digits_as_mnist(tmp_path_factory):
+    """A folder with the 8 x 8 digits in MNIST's format."""
+    folder = tmp_path_factory.mktemp("mnist")
+    split = kd.load_digits()
+    for name, x, labels in (
+        ("train", split.x_train, split.labels_train),
+        ("t10k", split.x_test, split.labels_test),
+    ):
+        pixels = np.round(x * 255).astype(np.uint8)
+        header = struct.pack(">4B3I", 0, 0, 8, 3, len(x), 8, 8)
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+        header = struct.pack(">4BI", 0, 0, 8, 1, len(x))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(
+            header + labels.astype(np.uint8).tobytes()
+        )
+    return str(folder)
+
+
+def numbers(result) -> dict:
+    """A result without its durations."""
+    rows = {
+        title: [{k: v for k, v in run.items() if k != "seconds_per_epoch"} for run in runs]
+        for title, runs in result["rows"].items()
+    }
+    return {**result, "rows": rows, "seconds": None}
+
+
+@pytest.fixture(scope="module")
+def serial(digits_as_mnist, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serial")
+    return mnist.run(TINY, folder=folder, data=digits_as_mnist, executor=Serial(), progress=False)
+
+
+def test_the_table_has_every_row_and_every_number(serial):
+    assert set(serial["rows"]) >= {
+        "teacher",
+        "teacher, smoothed labels",
+        "student alone",
+        "student distilled",
+        "label smoothing",
+        "soft targets at T = 1",
+        "logit matching",
+        "noisy logits",
+        "distilled from the smoothed teacher",
+        "distilled from the ensemble",
+    }
+    for title, runs in serial["rows"].items():
+        for run in runs:
+            assert 0 < run["test"]["accuracy"] < 1, title
+            assert sum(run["errors_by_class"]) == run["test"]["errors"]
+            assert run["seconds_per_epoch"] > 0
+            if run["job"]["teacher"]:
+                assert 0 <= run["test"]["agreement"] <= 1
+    assert len(serial["sweep"]) == 2 * 2
+    assert serial["chosen"]["distilled"]["rate"] in TINY.rates_of("soft")
+
+
+def test_nothing_is_chosen_on_the_images_that_train(serial):
+    for runs in serial["rows"].values():
+        for run in runs:
+            job = run["job"]
+            assert job["images"] == TINY.images
+            assert job["chosen_on"] in (0, TINY.images // 6)
+
+
+def test_tuning_a_bias_never_makes_more_errors_where_it_is_tuned(serial):
+    for row in serial["biases"]:
+        outcome = row["outcome"]
+        assert outcome["tuned on the test images"]["errors"] <= outcome["before"]["errors"]
+        assert outcome["tuned on the test images"]["errors"] <= min(
+            o["errors"] for o in outcome.values()
+        )
+    without_3, only_7_and_8 = serial["biases"]
+    assert without_3["tuned"] == [3]
+    assert without_3["outcome"]["tuned on held-out images"]["bias"] > 0
+    assert only_7_and_8["tuned"] == [7, 8]
+    assert only_7_and_8["outcome"]["tuned on held-out images"]["bias"] < 0
+
+
+def test_a_pool_of_processes_gives_the_same_numbers(serial, digits_as_mnist, tmp_path):
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        spread = mnist.run(
+            TINY, folder=tmp_path, data=digits_as_mnist, executor=pool, progress=False
+        )
+    assert numbers(spread) == numbers(serial)
+
+
+def test_a_dask_cluster_gives_the_same_numbers(serial, digits_as_mnist, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="needs the cluster extra")
+    sweep = replace(TINY, seeds=1)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as c,
+        distributed.Client(c) as client,
+    ):
+        spread = mnist.run(
+            sweep,
+            folder=tmp_path,
+            data=digits_as_mnist,
+            executor=client.get_executor(),
+            progress=False,
+        )
+    assert numbers(spread) == numbers(serial)
+
+
+SCRIPT = """
+import sys
+from test_experiments import TINY, Serial, mnist
+mnist.run(TINY, folder=sys.argv[1], data=sys.argv[2], executor=Serial(), progress=False)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_killed_and_continued_it_ends_with_the_same_numbers(serial, digits_as_mnist, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    run = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), digits_as_mnist], env=environment
+    )
+    while len(list(tmp_path.glob("*.json"))) < 4 and run.poll() is None:
+        time.sleep(0.002)
+    assert run.poll() is None, "it ended before it could be killed"
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    continued = mnist.run(
+        TINY, folder=tmp_path, data=digits_as_mnist, executor=Serial(), progress=False
+    )
+    assert numbers(continued) == numbers(serial)
+    for name, when in done.items():  # what was done was read, not done again
+        assert (tmp_path / name).stat().st_mtime_ns == when
+
+
+def test_quick_on_the_real_mnist(tmp_path):
+    folders = [str(folder) for folder in data_folders("mnist")]
+    if not any((Path(folder) / "t10k-labels-idx1-ubyte.gz").exists() for folder in folders):
+        pytest.skip("MNIST is not here: set NUMPY_KD_DATA, or load_mnist(download=True) once")
+    result = mnist.run(mnist.Settings().quick(), folder=tmp_path, progress=False)
+    assert result["rows"]["teacher"][0]["test"]["errors"] < 1000
+    without_3 = result["biases"][0]
+    assert without_3["tuned_images"] == 1010
+    assert without_3["outcome"]["before"]["errors_on_tuned"] > 300
+
+
+def test_the_main_job_is_the_same_again(tmp_path):
+    tiny = digits.Settings(
+        members=2, teacher_hidden=(32,), seeds=2, epochs=20, teacher_epochs=10, images=100
+    )
+    first, second = (digits.run(tiny, progress=False) for _ in range(2))
+    for result in (first, second):
+        for row in result["rows"].values():
+            assert row.pop("milliseconds_per_1000_images") > 0
+    assert first == second
+    assert len(first["rows"]["distilled"]["errors"]) == 2
+    assert first["example"]["label"] == int(np.argmax(first["example"]["hard"]))
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"data": "cats"}, "data must be one of 'digits', 'mnist', got 'cats'"),
+        ({"seeds": 0}, "seeds must be an integer of at least 1, got 0"),
+        ({"student_hidden": ()}, "student_hidden must be at least one layer size, got none"),
+        ({"teacher_hidden": (8, -1)}, "teacher_hidden must be an integer of at least 1, got -1"),
+        ({"temperature": 0.0}, "temperature must be a positive finite number, got 0.0"),
+        ({"soft_weight": -1.0}, "soft_weight must be a finite number, zero or more, got -1.0"),
+        ({"momentum": 1.0}, r"momentum must be a number in \[0, 1\), got 1.0"),
+        ({"images": -3}, "images must be an integer of at least 0, got -3"),
+    ],
+)
+def test_bad_settings_are_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        digits.Settings(**wrong)
