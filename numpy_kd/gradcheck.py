@@ -1,134 +1,497 @@
-"""Numbers against formulas: is this gradient the derivative of this function?"""
+"""Numbers against formulas: is this gradient the derivative of this function, and if not, why?
+
+A derivative without a difference: for a function that is analytic, `f(x + ih) = f(x) + ih f'(x)
+- ...`, so that `Im f(x + ih) / h` is the derivative to all digits once `h**2` is below rounding;
+nothing is subtracted, so `h` may be 1e-20. (Squire and Trapp 1998.) This asks of `f` that it
+compute with complex numbers. Do not trust it where `f` drops or flips an imaginary part: `abs`,
+`np.linalg.norm`, `np.var`, `np.vdot`, `conj`, `.real`, `sign`, a buffer of real numbers, a
+comparison that decides by more than the real part. `"auto"` therefore tries one direction by
+differences too, and falls back on Richardson's extrapolation, saying so, where the two disagree.
+
+A check compares a gradient with *its own* `f`. Whoever forgets `T` in both the value and the
+gradient passes it: check values first, against another implementation, and then the gradient.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from numpy_kd import _checks
+from numpy_kd._gradcheck.contract import (
+    not_finite,
+    of_the_backward_pass,
+    of_the_function,
+    of_the_gradient,
+)
+from numpy_kd._gradcheck.pieces import Run, kinks, pieces
+from numpy_kd._gradcheck.report import Block, Entry, GradientReport, Problem
+from numpy_kd._gradcheck.slopes import (
+    EPS,
+    Derivative,
+    Slopes,
+    differentiate,
+    numerical_gradient,
+    random_direction,
+)
+from numpy_kd.diagnosis import CAUSES, Cause, Diagnosis, blind_spots, diagnose
 
-STEP = 1e-20  # of the complex step: no difference is taken, so it may be as small as one likes
-FIRST_STEP = 1e-3  # of Richardson's extrapolation, which then shrinks it
-METHODS = ("auto", "complex", "central", "richardson")
+__all__ = [
+    "CAUSES",
+    "Cause",
+    "Derivative",
+    "Diagnosis",
+    "GradientReport",
+    "Slopes",
+    "assert_gradient",
+    "assert_network",
+    "check_backward",
+    "check_gradient",
+    "check_network",
+    "diagnose",
+    "differentiate",
+    "fixture",
+    "numerical_gradient",
+]
+
+LEVELS = ("full", "quick")
+TOLERANCE = 1e-10  # of a block's largest entry: 10**5 above the complex step's error, and
+#                    10**5 below the tolerances in use, which let a gradient of zeros pass at T = 50
+FLOAT32 = (1e-9, 1e-6)  # an error of this size in most entries: something was rounded to float32
+FEW = 1000  # entries that a failed quick check may look at one by one for its diagnosis
+
+# --- the comparison, block by block -----------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Derivative:
-    """A numerical gradient, the error to expect of each entry, and how it came about."""
+class _Comparison:
+    """A gradient against the slopes of its function: every entry, or a few random directions."""
 
-    gradient: np.ndarray
-    error: np.ndarray
-    method: str
-    why: str
-    evaluations: int
+    def __init__(self, slopes: Slopes, gradient: np.ndarray, blocks: dict, rng):
+        self.slopes, self.gradient, self.blocks, self.rng = slopes, gradient, blocks, rng
+        self.everything = np.arange(len(gradient))
+        self.right = {}  # the true gradient of a block, where it became known
+        self.kinks: list[str] = []
+        # where both are this small they are the rounding of something larger, not a gradient
+        self.noise = 64 * EPS * max(abs(slopes.value) / slopes.size, np.abs(gradient).max())
 
+    def run(self, level: str) -> list[Block]:
+        u = random_direction(self.rng, len(self.gradient), self.everything)
+        least = 1e-9 * np.abs(self.gradient).max() / len(u) ** 0.5
+        self.kinked = abs(self.slopes.jump(u)) > least
+        if level == "full":
+            return self._full(u)
+        if self.kinked:
+            self.kinks = ["a point on the way of a random direction"]
+        blocks = [self._quick(name) for name in self.blocks]
+        if len(blocks) > 1 and all(block.verdict == "ok" for block in blocks):
+            self.blocks["all together"] = slice(0, len(u)), (len(u),)
+            blocks.append(self._quick("all together"))
+        return blocks
 
-def numerical_gradient(f, x, method: str = "auto") -> np.ndarray:
-    """The gradient of `f` at `x`, entry by entry: the shape of `x`, in float64.
+    # every entry
 
-    >>> numerical_gradient(lambda x: (x**3).sum(), np.array([1.0, 2.0]))
-    array([ 3., 12.])
-    """
-    return differentiate(f, x, method).gradient
+    def _full(self, u) -> list[Block]:
+        numerical, error = self.slopes.each(self.everything)
+        at_kink = np.zeros(len(u), bool)
+        if self.kinked:
+            least = 1e-6 * max(np.abs(numerical).max(), np.abs(self.gradient).max())
+            for i in self.everything:
+                at_kink[i] = abs(self.slopes.jump(u, np.eye(1, len(u), i)[0])) > least
+        return [self._judge(name, numerical, error, at_kink) for name in self.blocks]
 
+    def _judge(self, name, numerical, error, at_kink) -> Block:
+        where, shape = self.blocks[name]
+        given, numerical, error = self.gradient[where], numerical[where], error[where]
+        at_kink = at_kink[where]
+        self.right[name] = numerical.reshape(shape)
+        self.kinks += [Entry(name, _index(i, shape), 0, 0).where for i in np.flatnonzero(at_kink)]
+        miss, scale = np.abs(given - numerical), _largest(given, numerical)
+        off = miss > np.maximum(TOLERANCE * scale, 10 * error)
+        verdict, note = self._verdict(scale, 10 * error.max(), off[~at_kink].any())
+        if verdict == "ok" and off.any():
+            verdict, note = "inconclusive", "differs only at a kink"
+        if verdict == "wrong" and _like_float32(miss, numerical, scale):
+            verdict, note = "inconclusive", "some array is float32"
+        entries = ()
+        if off.any():
+            note = note or _concentration(miss * off, shape)
+            worst = [i for i in np.argsort(-miss)[:5] if off[i]]
+            entries = tuple(Entry(name, _index(i, shape), given[i], numerical[i]) for i in worst)
+        return Block(name, shape, verdict, miss.max() / scale if scale else 0.0, note, entries)
 
-def differentiate(f, x, method: str = "auto") -> Derivative:
-    """`numerical_gradient` with its error, the method taken, and why.
+    def _verdict(self, scale: float, uncertainty: float, off: bool) -> tuple[str, str]:
+        if scale == 0:
+            return "dead", "exactly zero, both"
+        if off:
+            return ("dead", "zero up to rounding, both") if scale < self.noise else ("wrong", "")
+        if uncertainty > 1e-3 * scale:
+            return "inconclusive", "the differences are too noisy"
+        return "ok", ""
 
-    >>> result = differentiate(lambda x: np.abs(x).sum(), np.array([1.0, -2.0]))
-    >>> result.gradient.round(9), result.method
-    (array([ 1., -1.]), 'richardson')
-    """
-    slopes = Slopes(f, x, method)
-    gradient, error = np.zeros_like(slopes.x), np.zeros_like(slopes.x)
-    for index in np.ndindex(slopes.x.shape):
-        u = np.zeros_like(slopes.x)
-        u[index] = 1
-        gradient[index], error[index] = slopes.along(u)
-    return Derivative(gradient, error, slopes.method, slopes.why, slopes.evaluations)
+    # a random direction
 
+    def _quick(self, name: str) -> Block:
+        where, shape = self.blocks[name]
+        u = random_direction(self.rng, len(self.gradient), self.everything[where])
+        slope, error = self.slopes.along(u)
+        miss, root = slope - self.gradient @ u, len(self.everything[where]) ** 0.5
+        # a unit direction gives each entry the share 1/root, so does an entry's tolerance
+        scale = _largest(self.gradient[where], slope * root)
+        tolerance = max(TOLERANCE * scale / root, 10 * error)
+        verdict, note = self._verdict(scale, 10 * error * root, abs(miss) > tolerance)
+        entries, relative = (), abs(miss) * root / scale if scale else 0.0
+        if verdict == "wrong" and self.kinked:
+            verdict, note = "inconclusive", "differs, but at a kink: move x a little"
+        if verdict == "wrong":
+            entries, left = self._locate(name, u, miss, tolerance)
+            if abs(left) <= tolerance:
+                relative = max(abs(e.analytic - e.numerical) for e in entries) / scale
+                note = "nothing else is wrong"
+            elif FLOAT32[0] < relative < FLOAT32[1]:
+                verdict, note = "inconclusive", "some array is float32"
+            else:
+                note = "and more than these entries"
+                self._guess_right(name, u, slope)
+        return Block(name, shape, verdict, relative, note, entries)
 
-class Slopes:
-    """The derivative of `f` at `x` along any direction, by one method, with its error."""
+    def _locate(self, name, u, miss, tolerance) -> tuple[tuple[Entry, ...], float]:
+        """The entries behind a miss, by bisection, one at a time; and what they leave unexplained.
 
-    def __init__(self, f: Callable, x, method: str = "auto", rng=None):
-        _checks.one_of("method", method, METHODS)
-        self.f, self.evaluations = f, 0
-        self.x = _checks.finite("x", _checks.float_array("x", x)).astype(np.float64)
-        self.method, self.why = method, "asked for"
-        self.value = float(self.evaluate(self.x).real)
-        if method == "auto":
-            self.method, self.why = "complex", "it has no rounding error of a difference"
-            self._cross_check(_checks.generator("rng", 0 if rng is None else rng))
+        The miss is a sum over the entries, `sum (numerical - given) u`, so halve the set, measure
+        one half, subtract for the other, and follow the larger: one entry of P in log2(P) steps.
+        """
+        where, shape = self.blocks[name]
+        given, entries = self.gradient.copy(), []
+        while abs(miss) > tolerance and len(entries) < 5:
+            indices, part = self.everything[where], miss
+            while len(indices) > 1:
+                left, right = np.array_split(indices, 2)
+                along = np.zeros_like(u)
+                along[left] = u[left]
+                left_part = self.slopes.along(along)[0] - given @ along
+                follow_left = abs(left_part) >= abs(part - left_part)
+                indices, part = (left, left_part) if follow_left else (right, part - left_part)
+            i = int(indices[0])
+            numerical = self.slopes.each([i])[0][i]
+            index = _index(i - self.everything[where][0], shape)
+            entries.append(Entry(name, index, self.gradient[i], numerical))
+            miss -= (numerical - given[i]) * u[i]
+            given[i] = numerical
+        return tuple(entries), miss
 
-    def evaluate(self, x):
-        """`f(x)`, which must be one number."""
-        self.evaluations += 1
-        value = np.asarray(self.f(x.copy()))
-        if value.size != 1:
-            raise ValueError(
-                f"f must return one number, got shape {value.shape}; to check an array, take "
-                "(y * dy).sum() with a random dy (never ones: a softmax's sum is constant)"
-            )
-        return value.reshape(())[()]
-
-    def along(self, u, shift=0.0) -> tuple[float, float]:
-        """(derivative, its error) along `u`, at `x + shift`."""
-        at = self.x + shift
-        if self.method == "complex":
-            slope = self._complex(at, u)
-            return slope, 64 * np.finfo(float).eps * abs(slope)
-        if self.method == "central":
-            h = np.finfo(float).eps ** (1 / 3) * max(1, np.abs(at).max())
-            return self._central(at, u, h), np.nan
-        return self._richardson(at, u)
-
-    def _complex(self, at, u) -> float:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", np.exceptions.ComplexWarning)
-            value = self.evaluate(at + 1j * STEP * u)
-        if not np.iscomplexobj(value):
-            raise TypeError("f gives a real number for a complex argument")
-        return float(value.imag) / STEP
-
-    def _central(self, at, u, h) -> float:
-        return float((self.evaluate(at + h * u) - self.evaluate(at - h * u)).real) / (2 * h)
-
-    def _richardson(self, at, u, shrink=1.4, rows=10) -> tuple[float, float]:
-        h = FIRST_STEP * max(1, np.abs(at).max())
-        previous, best, error = [self._central(at, u, h)], 0.0, np.inf
-        for _ in range(rows - 1):
-            h /= shrink
-            row, factor = [self._central(at, u, h)], 1.0
-            for coarse in previous:
-                factor *= shrink**2
-                row.append((factor * row[-1] - coarse) / (factor - 1))
-                change = max(abs(row[-1] - row[-2]), abs(row[-1] - coarse))
-                if change <= error:
-                    best, error = row[-1], change
-            if abs(row[-1] - previous[-1]) >= 2 * error:
-                break
-            previous = row
-        return best, max(error, np.finfo(float).eps * abs(self.value) / h)
-
-    def _cross_check(self, rng) -> None:
-        u = rng.standard_normal(self.x.shape)
-        u /= np.linalg.norm(u)
-        try:
-            complex_slope = self._complex(self.x, u)
-        except Exception as error:
-            self.method, self.why = "richardson", f"f refuses a complex argument: {error}"
+    def _guess_right(self, name, u, slope) -> None:
+        """The true gradient, if it is a multiple of the given one, or if it has few entries."""
+        where, shape = self.blocks[name]
+        other = random_direction(self.rng, len(self.gradient), self.everything[where])
+        here, there = (
+            slope * (self.gradient @ other),
+            self.slopes.along(other)[0] * (self.gradient @ u),
+        )
+        if here and abs(here - there) <= 1e-9 * abs(here):
+            right = self.gradient[where] * (slope / (self.gradient @ u))
+        elif len(self.everything[where]) <= FEW:
+            right = self.slopes.each(self.everything[where])[0][where]
+        else:
             return
-        h = np.finfo(float).eps ** (1 / 3) * max(1, np.abs(self.x).max())
-        slope, noise = self._central(self.x, u, h), 0.0
-        if abs(complex_slope - slope) > 1e-4 * max(abs(slope), abs(complex_slope)):
-            slope, noise = self._richardson(self.x, u)
-        if abs(complex_slope - slope) > 1e-4 * max(abs(slope), abs(complex_slope)) + 10 * noise:
-            self.method = "richardson"
-            self.why = (
-                f"the complex step gives {complex_slope:.6g} along a direction where differences "
-                f"give {slope:.6g}: f drops an imaginary part (abs, norm, var, .real, conj?)"
-            )
+        self.right[name] = right.reshape(shape)
+
+
+def _index(i, shape) -> tuple[int, ...]:
+    return tuple(int(k) for k in np.unravel_index(i, shape))
+
+
+def _largest(*arrays) -> float:
+    return max(float(np.abs(array).max()) for array in arrays)
+
+
+def _like_float32(miss, numerical, scale) -> bool:
+    """Not one entry that is off, but most of them a little, as rounding does it."""
+    relative = miss[numerical != 0] / np.abs(numerical[numerical != 0])
+    typical = np.median(relative) if relative.size else 0.0
+    return miss.max() < FLOAT32[1] * scale and FLOAT32[0] < typical < FLOAT32[1]
+
+
+def _concentration(miss, shape) -> str:
+    """Whether the errors sit in one row, or in one column (a unit, or a class)."""
+    if len(shape) != 2 or min(shape) < 2 or np.count_nonzero(miss) < 2:
+        return "one entry" if np.count_nonzero(miss) == 1 and miss.size > 1 else ""
+    energy = (miss.reshape(shape) / miss.max()) ** 2
+    for axis, word in ((1, "row"), (0, "column")):
+        share = energy.sum(axis=axis) / energy.sum()
+        if share.max() > 0.9:
+            return f"all in {word} {int(share.argmax())}"
+    return ""
+
+
+# --- the checks -------------------------------------------------------------------------------
+
+
+def check_gradient(
+    f: Callable,
+    x,
+    gradient,
+    *,
+    level: str = "full",
+    method: str = "auto",
+    context: Mapping | None = None,
+    causes: list[Cause] | None = None,
+    blocks: Mapping | None = None,
+    rng=0,
+) -> GradientReport:
+    """Is `gradient` the gradient of `f` at `x`? Never by an absolute tolerance: see `TOLERANCE`.
+
+    Parameters: `f` as in `numerical_gradient`; `gradient` an array like `x`, or a function of
+    `x` that returns one (then it is also called at another point, to see what it remembers);
+    `level` "full" looks at every entry, "quick" at one random direction for each of `blocks`
+    ({name: (slice of the flat x, shape)}) and finds what is wrong by bisection; `method` as in
+    `numerical_gradient`, but not "central"; `context` what `diagnose` may use; `causes` a table
+    of one's own; `rng` for the random directions.
+    Returns: a `GradientReport`, true when ok. Raises `ValueError` as `numerical_gradient` does.
+
+    >>> x = np.array([1.0, 2.0, 3.0])
+    >>> print(check_gradient(lambda x: (x**2).sum() / 2, x, 2 * x))
+    wrong: the gradient is not the derivative of f
+      diagnosis  times 2. Your gradient is 2.0000000 times the right one: a square was differentiated
+                 without its 1/2, or counted twice.
+      method     complex: it takes no difference, so nothing cancels; 12 evaluations of f
+      block  shape  error    verdict
+      x      3      5.0e-01  wrong
+      worst entries  given  numerical  ratio
+      x[2]           6      3          2.0000000
+      x[1]           4      2          2.0000000
+      x[0]           2      1          2.0000000
+    """
+    _checks.one_of("level", level, LEVELS)
+    _checks.one_of("method", method, ("auto", "complex", "richardson"))
+    rng, context = _checks.generator("rng", rng), dict(context or {})
+    before = {k: v.copy() for k, v in context.items() if isinstance(v, np.ndarray)}
+    slopes = Slopes(f, x, method, rng)
+    problems = of_the_function(f, slopes)
+    given, more = of_the_gradient(gradient, slopes, rng)
+    problems += more
+    shape = slopes.shape
+    blocks = dict(blocks or {"x": (slice(0, slopes.x.size), shape)})
+    found, diagnoses, kinks = [], [], []
+    if given.shape != shape or given.dtype.kind != "f":
+        found, diagnoses = _of_another_shape(slopes, given, context, causes)
+    elif not np.isfinite(given).all():
+        problems.append(not_finite(given))
+    elif all(problem.verdict == "wrong" for problem in problems):
+        comparison = _Comparison(slopes, given.ravel().astype(np.float64), blocks, rng)
+        found, kinks = comparison.run(level), comparison.kinks
+        diagnoses = _of_the_blocks(comparison, found, context, causes)
+    if any(not np.array_equal(context[k], v, equal_nan=True) for k, v in before.items()):
+        problems.append(Problem("input written to", "an array of the context was changed"))
+    return GradientReport(
+        f"{slopes.method}: {slopes.why}",
+        tuple(found),
+        tuple(problems),
+        tuple(diagnoses),
+        tuple(kinks),
+        tuple(blind_spots(context)),
+        slopes.evaluations,
+    )
+
+
+def check_backward(
+    forward: Callable, backward: Callable, x, *, context: Mapping | None = None, rng=0, **options
+) -> GradientReport:
+    """A layer's backward pass: is `backward(dy)` the gradient of `(forward(x) * dy).sum()`?
+
+    `dy` is drawn at random: with ones, the softmax's gradient is 0 and any multiple of it passes.
+    Before that, a backward pass fed zeros must give zeros, and be linear in what it is fed.
+
+    Parameters: `forward` an array like `x` to an array; `backward` the gradient by that output to
+    the gradient by `x`, always called after `forward(x)`, so that it may remember; the others as
+    in `check_gradient`, where `context` also has `x` and `dy`.
+
+    >>> x = np.array([[1.0, -2.0], [3.0, 0.5]])
+    >>> print(check_backward(np.tanh, lambda dy: dy * (1 - np.tanh(x) ** 2), x).verdict)
+    ok
+    """
+    rng = _checks.generator("rng", rng)
+    x = _checks.finite("x", _checks.float_array("x", x)).astype(np.float64)
+    dy, other = rng.standard_normal((2, *np.shape(forward(x.copy()))))
+
+    def fed(dy, x=x):
+        forward(x.copy())
+        return np.array(backward(dy.copy()))
+
+    context = {"x": x, "dy": dy, **(context or {})}
+    report = check_gradient(
+        lambda x: (forward(x) * dy).sum(),
+        x,
+        lambda x: fed(dy, x),
+        context=context,
+        rng=rng,
+        **options,
+    )
+    return report.with_problems(of_the_backward_pass(fed, dy, other))
+
+
+def check_network(
+    mlp,
+    x,
+    loss: Callable,
+    *,
+    training: bool = True,
+    level: str = "quick",
+    context: Mapping | None = None,
+    causes: list[Cause] | None = None,
+    rng=0,
+) -> GradientReport:
+    """Is `mlp.gradient` the gradient of the cost by all parameters, and `dlogits` by the logits?
+
+    The loss is checked first, entry by entry; then the network, one complex forward pass for a
+    direction in each block of parameters and one in all (`level="quick"`), or one for each
+    parameter ("full"). Should something be wrong, every layer is then checked alone.
+
+    Parameters: `mlp` with `forward(x, training)`, `backward(dlogits)`, `parameters`, `gradient`,
+    `blocks`, `state`, `layers`, `astype`; it is put back as it was, but for a pending forward
+    pass. `x` (B, D); `loss(logits) -> (value, dlogits)`, a closure over its targets; `context`
+    the numbers for the diagnosis (`teacher_logits`, `labels`, `temperature`, ...).
+    Dropout draws the same mask each time, as `mlp.state` holds its generators. A float32 network
+    is inconclusive by nature: check `mlp.astype(np.float64)`.
+
+    >>> from numpy_kd import cross_entropy_loss
+    >>> from numpy_kd.mlp import MLP
+    >>> mlp, x = MLP((4, 5, 3), "tanh", dtype=np.float64, seed=0), np.eye(4)
+    >>> labels = np.array([0, 2, 1, 1])
+    >>> print(check_network(mlp, x, lambda z: cross_entropy_loss(z, labels)).verdict)
+    ok
+    """
+    _checks.one_of("level", level, LEVELS)
+    rng, context = _checks.generator("rng", rng), dict(context or {})
+    run = Run(mlp, x, loss, training)
+    with run.restoring():
+        logits = run.logits().copy()
+        sizes = getattr(mlp, "sizes", logits.shape[1:])
+        context = {"logits": logits, "sizes": sizes, **context}
+        options = {"rng": rng, "context": context, "causes": causes}
+        few = "full" if logits.size <= FEW else "quick"
+        of_loss = check_gradient(
+            lambda z: loss(z)[0],
+            logits,
+            lambda z: loss(z)[1],
+            level=few,
+            blocks={"dlogits": (slice(0, logits.size), logits.shape)},
+            **options,
+        )
+        if not of_loss:  # then what lies before it is checked with a random cotangent instead
+            run.cotangent = rng.standard_normal(logits.shape).astype(logits.dtype)
+        problems = run.contract(rng)
+        gradient = run.backward(run.dlogits(logits))
+        whole = check_gradient(
+            run.value, run.theta, gradient, level=level, blocks=mlp.blocks, **options
+        )
+        parts = []
+        if whole.verdict == "wrong" or problems:
+            parts = _layer_by_layer(run, rng, context, causes)
+        return of_loss.joined(whole, parts, problems, kinks(run))
+
+
+def assert_gradient(f: Callable, x, gradient, **options) -> GradientReport:
+    """`check_gradient` for a test: an `AssertionError` that is the report, unless it is ok.
+
+    >>> assert_gradient(lambda x: (x**2).sum(), np.array([1.0, 2.0]), np.array([2.0, 4.0])).verdict
+    'ok'
+    """
+    report = check_gradient(f, x, gradient, **options)
+    if not report:
+        raise AssertionError(f"\n{report}")
+    return report
+
+
+def assert_network(mlp, x, loss: Callable, **options) -> GradientReport:
+    """`check_network` for a test: an `AssertionError` that is the report, unless it is ok.
+
+    >>> from numpy_kd.mlp import MLP
+    >>> mlp = MLP((2, 3), dtype=np.float64, seed=0)
+    >>> assert_network(mlp, np.eye(2), lambda z: ((z * z).sum() / 2, z)).verdict
+    'ok'
+    """
+    report = check_network(mlp, x, loss, **options)
+    if not report:
+        raise AssertionError(f"\n{report}")
+    return report
+
+
+def fixture(seed: int = 0) -> dict:
+    """A problem in which no two usual mistakes look alike: use it as inputs and as `context`.
+
+    Sizes pairwise coprime and all different, T = 3, unequal weights, uneven labels, logits away
+    from 0. Keys: `x` (B, D), `W` (D, M), `b`, `dy` (B, M), `logits`, `teacher_logits` (B, N),
+    `labels` (B,), `temperature`, `soft_weight`, `hard_weight`, `sizes` (D, M, N).
+
+    >>> given = fixture(seed=1)
+    >>> given["x"].shape, given["logits"].shape, given["temperature"]
+    ((5, 11), (5, 7), 3.0)
+    >>> blind_spots(given)
+    []
+    """
+    rng = np.random.default_rng(seed)
+    B, N, D, M = (int(size) for size in rng.permutation([5, 7, 11, 13]))
+    logits, teacher_logits = rng.normal(0.3, 2, (2, B, N))
+    logits += np.copysign(0.1, logits)
+    labels = rng.integers(1, N, B)
+    labels[:2] = labels[0]  # one class twice, and class 0 never
+    return {
+        "x": rng.normal(size=(B, D)),
+        "W": rng.normal(size=(D, M)) / D**0.5,
+        "b": rng.normal(size=M) / 2,
+        "dy": rng.normal(size=(B, M)),
+        "logits": logits,
+        "teacher_logits": teacher_logits,
+        "labels": labels,
+        "temperature": 3.0,
+        "soft_weight": round(rng.uniform(0.55, 0.95), 3),
+        "hard_weight": round(rng.uniform(0.15, 0.45), 3),
+        "sizes": (D, M, N),
+    }
+
+
+# --- the diagnosis of what was found -----------------------------------------------------------
+
+
+def _of_another_shape(slopes, given, context, causes):
+    """A gradient whose numbers cannot be laid beside the right ones: which shape is it?"""
+    note = f"the gradient is {given.dtype} of shape {given.shape}, x has shape {slopes.shape}"
+    block = Block("x", slopes.shape, "wrong", np.inf, note)
+    right = slopes.each(np.arange(slopes.x.size))[0] if slopes.x.size <= FEW else slopes.x * np.nan
+    right = right.reshape(slopes.shape)
+    return [block], [diagnose(given, right, context, causes)]
+
+
+def _of_the_blocks(comparison, found, context, causes) -> list[Diagnosis]:
+    """One diagnosis for each wrong block, but the same one only once."""
+    diagnoses = {}
+    for block in found:
+        if block.verdict == "wrong":
+            where, _ = comparison.blocks[block.name]
+            given = comparison.gradient[where].reshape(block.shape)
+            right = comparison.right.get(block.name)
+            diagnosis = diagnose(given, right, {"shape": block.shape, **context}, causes)
+            diagnoses.setdefault(str(diagnosis), diagnosis)
+    return list(diagnoses.values())
+
+
+def _layer_by_layer(run: Run, rng, context, causes) -> list[GradientReport]:
+    """The layers that are wrong when checked alone, each with its own diagnosis."""
+    numbers = {k: v for k, v in context.items() if np.ndim(v) == 0}
+    numbers |= {"batch_size": len(run.x), "num_classes": context["logits"].shape[1]}
+    wrong = []
+    for piece in pieces(run, rng, numbers):
+        report = check_gradient(
+            piece.f,
+            piece.x,
+            piece.gradient,
+            level="full" if piece.x.size <= FEW else "quick",
+            context=piece.context,
+            causes=causes,
+            blocks={piece.name: (slice(0, piece.x.size), piece.x.shape)},
+            rng=rng,
+        )
+        if report.verdict == "wrong":
+            wrong.append(report)
+    return wrong

@@ -12,7 +12,12 @@ TESTS = Path(__file__).parent
 
 FLOORS = [
     {"_checks", "_files", "_memory"},  # the ground, which every floor may stand on
-    {"idx", "download", "diagnosis"},  # the cellar: what one file of the ground floor is made of
+    {
+        "idx",
+        "download",
+        "diagnosis",
+        "_gradcheck",
+    },  # the cellar: what one file of the ground floor is made of
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
     {"losses", "limits", "metrics", "layers"},
     {"mlp"},
@@ -24,7 +29,8 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
-PACKAGES = {"experiments", "exercises", "plots"}  # inside one, files may import each other
+# inside one of these, files may import each other
+PACKAGES = {"_gradcheck", "experiments", "exercises", "plots"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
 
