@@ -21,6 +21,7 @@ HEADER_BYTES, PAYLOAD_BYTES = 64 << 10, 16 << 20  # the most that one frame may 
 DTYPES = ("<f8", "<f4", "<i8", "|b1")
 NOBODY = 65534
 IMPORTABLE = ("numpy", "math")
+LATER = ("numpy.random", "numpy.linalg", "numpy.fft", "unicodedata", "linecache", "tracemalloc")
 
 
 class ProtocolError(Exception):
@@ -167,6 +168,9 @@ def serve():
         problem = describe(error, source)
     while True:
         header, arrays = receive()
+        if header["kind"] == "done":
+            send({"kind": "done"})
+            continue
         reply = answer(function, problem, decode(header["arguments"], arrays), source)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -242,7 +246,8 @@ def restrict(limits):
         import resource
     except ImportError:
         return active
-    np.random.default_rng(0), np.linalg.norm(np.ones(2))  # load what may be out of reach later
+    for module in LATER:  # what would be imported on use, when it may be out of reach
+        __import__(module)
     if os.geteuid() == 0:
         try:
             os.setgroups([])

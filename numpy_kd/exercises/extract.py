@@ -27,6 +27,7 @@ PLAIN = (
     *(ast.Attribute, ast.Call, ast.keyword, ast.operator, ast.unaryop, ast.expr_context),
 )
 CONSTANT_MAKERS = ("np", "numpy", "math", "float", "int", "bool", "abs", "tuple", "list")
+DEFINITIONS = (ast.FunctionDef, ast.ClassDef)
 PARSER_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 
@@ -58,13 +59,23 @@ class Submission:
         return reached
 
     def source_for(self, name: str) -> str:
-        """The imports, and everything that one function reaches, in the file's order."""
+        """The imports and everything that one function reaches: constants, then functions.
+
+        Within each the order is the file's. A cell of constants may have been moved to the end.
+        """
         chosen = {self.named[used] for used in self.names_used_by(name)}
-        body = [node for _, node in sorted(chosen, key=lambda pair: pair[0])]
+        order = sorted(chosen, key=lambda pair: (self._needs_functions(pair[1]), pair[0]))
+        body = [node for _, node in order]
         try:
             return ast.unparse(ast.Module(self.imports + body, []))
         except RecursionError:
             raise Unreadable(f"{name} is nested too deeply to be read") from None
+
+    def _needs_functions(self, node: ast.stmt) -> bool:
+        if isinstance(node, DEFINITIONS):
+            return True
+        used = (self.named.get(name, (0, node))[1] for name in _names_in(node))
+        return any(isinstance(other, DEFINITIONS) for other in used)
 
 
 def read_submission(path) -> Submission:
@@ -164,7 +175,7 @@ def _take(submission: Submission, node: ast.stmt, position: int, place: str) -> 
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         _take_import(submission, node, place)
         return
-    if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+    if isinstance(node, DEFINITIONS):
         targets = [node.name]
     elif isinstance(node, ast.Assign) and _is_plain(node.value):
         targets = [part.id for target in node.targets for part in _plain_targets(target)]

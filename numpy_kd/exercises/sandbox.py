@@ -159,6 +159,7 @@ def run(job: Job, links, limits: Limits = Limits(), wrap: str = "") -> Outcome:
         outcome.active = _active(process.receive()[0])
         for arguments in job.calls:
             outcome.answers.append(_ask(process, job, arguments))
+        _close(process)
     except Ended as end:
         if end.status == "protocol":
             outcome.answers.clear()
@@ -166,9 +167,6 @@ def run(job: Job, links, limits: Limits = Limits(), wrap: str = "") -> Outcome:
         outcome.answers += [Answer(failure=end.status, text=end.text)] * missing
     finally:
         process.kill()
-    if process.unread:
-        garbage = Answer(failure="protocol", text="more came back than was asked for")
-        outcome.answers = [garbage] * len(job.calls)
     outcome.log = process.log.decode("utf-8", "replace")
     return outcome
 
@@ -203,6 +201,13 @@ def _ask(process: Child, job: Job, arguments: tuple) -> Answer:
                 raise Ended("protocol", str(error)) from None
             return Answer(value=value, after=after if isinstance(after, tuple) else ())
         raise Ended("protocol", "a frame of an unknown kind")
+
+
+def _close(process: Child) -> None:
+    """Whatever else was written before the last answer stands in front of this reply."""
+    process.send({"kind": "done"})
+    if process.receive()[0].get("kind") != "done":
+        raise Ended("protocol", "more came back than was asked for")
 
 
 def _help(process: Child, job: Job, header: dict, arrays: list) -> tuple[dict, list]:
@@ -309,7 +314,7 @@ class Child:
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
         if left <= 0:
-            raise Ended("timeout", f"no answer within {self._limits.seconds:g} seconds")
+            raise self._too_slow()
         return left
 
     def _pump(self, wait: float) -> list:
@@ -341,10 +346,12 @@ class Child:
             code = self._process.wait(timeout=max(0.0, self._deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             return Ended("error", "the process closed its channel")
-        seconds = self._limits.cpu_seconds
-        if code == -signal.SIGXCPU or (code == -signal.SIGKILL and self._age() > seconds):
-            return Ended("timeout", f"more than {seconds} seconds of computing")
+        spent = self._limits.cpu_seconds <= self._limits.seconds - self._deadline + time.monotonic()
+        if code == -signal.SIGXCPU or (code == -signal.SIGKILL and spent):
+            return self._too_slow()
         return Ended("error", f"the process ended before it answered (exit status {code})")
 
-    def _age(self) -> float:
-        return time.monotonic() - self._deadline + self._limits.seconds
+    def _too_slow(self) -> Ended:
+        """The same words whichever clock it was: which comes first depends on the machine."""
+        seconds, cpu = self._limits.seconds, self._limits.cpu_seconds
+        return Ended("timeout", f"no answer within {seconds:g} seconds ({cpu} of computing)")
