@@ -1,0 +1,305 @@
+"""The training loop: it learns, it repeats itself to the bit, and it can be killed."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import numpy_kd as kd
+from numpy_kd import schedules
+from numpy_kd.training import History, fit
+
+ROOT = Path(__file__).parent.parent
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(103, 5)).astype(np.float32)  # 103 rows: the last batch is a smaller one
+LABELS = (X[:, :3].argmax(axis=1)).astype(np.int64)
+V = (3 * X[:, :3]).astype(np.float32)
+
+
+def network(**more):
+    return kd.MLP((5, 16, 3), seed=1, **more)
+
+
+def noisy_loss():
+    rng = np.random.default_rng(5)
+    return functools.partial(kd.noisy_logit_matching_loss, sigma=0.3, fraction=0.5, rng=rng)
+
+
+def jittered(rows, rng):
+    return rows + rng.normal(scale=0.01, size=rows.shape).astype(rows.dtype)
+
+
+def train(mlp, epochs=6, loss=kd.cross_entropy_loss, targets=LABELS, **more):
+    how = {"batch_size": 10, "rng": 3, "schedule": 0.05, "progress": False} | more
+    return fit(mlp, X, targets, loss=loss, epochs=epochs, **how)
+
+
+# Every kind of state that a run can have.
+RUNS = {
+    "momentum": lambda: (network(), {}),
+    "adam, batch norm": lambda: (
+        network(batch_norm=True),
+        {"optimizer": kd.Adam(weight_decay=0.01), "schedule": 0.01},
+    ),
+    "dropout, max-norm, augmented": lambda: (
+        network(dropout=0.3, input_dropout=0.1),
+        {"optimizer": kd.SGD(momentum=0.8, max_norm=1.0), "augment": jittered},
+    ),
+    "noisy loss, cosine": lambda: (
+        network(),
+        {"loss": noisy_loss(), "targets": V, "schedule": schedules.cosine(0.02, 66)},
+    ),
+}
+
+
+def test_it_learns_and_keeps_a_history():
+    mlp = network()
+    history = train(mlp, epochs=30, validation=(X, LABELS))
+    assert history.loss[-1] < 0.2 * history.loss[0]
+    assert history.accuracy[-1] > 0.95
+    assert len(history.loss) == len(history.accuracy) == len(history.learning_rate) == 30
+    assert history.learning_rate == [0.05] * 30
+    assert all(type(value) is float for value in history.loss + history.accuracy)
+
+
+def test_the_epochs_loss_is_the_mean_over_its_examples():
+    """With a learning rate of nearly 0 the epoch's mean is the loss of the whole set."""
+    mlp = network()
+    history = train(mlp, epochs=1, schedule=1e-30)
+    assert history.loss[0] == pytest.approx(
+        kd.cross_entropy_loss(mlp.logits(X), LABELS)[0], rel=1e-5
+    )
+    assert history.accuracy == []
+
+
+def test_the_schedule_counts_steps():
+    seen = []
+
+    def schedule(step):
+        seen.append(step)
+        return 0.01 / (1 + step)
+
+    history = train(network(), epochs=2, schedule=schedule)
+    assert seen == list(range(2 * 11))
+    assert history.learning_rate == [0.01 / 11, 0.01 / 22]
+
+
+def test_targets_may_be_several_and_stay_with_their_rows():
+    rows = np.arange(len(X))
+
+    def loss(logits, teacher_logits, row, label):
+        np.testing.assert_array_equal(teacher_logits, V[row])
+        np.testing.assert_array_equal(label, LABELS[row])
+        return kd.logit_matching_loss(logits, teacher_logits)
+
+    train(network(), loss=loss, targets=(V, rows, LABELS), schedule=0.01)
+
+
+def test_augmented_rows_are_those_of_the_targets():
+    seen = []
+
+    def augment(rows, rng):
+        assert isinstance(rng, np.random.Generator)
+        seen.append(rows.copy())
+        return rows
+
+    train(network(), epochs=1, augment=augment)
+    order = np.concatenate(seen)
+    assert sorted(map(tuple, order)) == sorted(map(tuple, X))
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_same_seed_gives_the_same_bits(run):
+    results = []
+    for _ in range(2):
+        mlp, more = RUNS[run]()
+        train(mlp, **more)
+        results.append(mlp.parameters.copy())
+    np.testing.assert_array_equal(*results)
+    assert results[0].dtype == np.float32
+
+
+def test_nobody_writes_into_the_callers_arrays():
+    x, labels = X.copy(), LABELS.copy()
+    x.flags.writeable = labels.flags.writeable = False
+    mlp = network(dropout=0.2)
+    fit(mlp, x, labels, loss=kd.cross_entropy_loss, epochs=2, rng=0, progress=False)
+    for layer in mlp.layers:
+        if hasattr(layer, "W"):
+            assert np.shares_memory(layer.W, mlp.parameters)
+            assert np.shares_memory(layer.dW, mlp.gradient)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_run_in_two_parts_ends_with_the_same_bits(run, tmp_path):
+    mlp, more = RUNS[run]()
+    whole = train(mlp, epochs=6, validation=(X, LABELS), **more)
+    checkpoint = tmp_path / "run.npz"
+    first, more = RUNS[run]()
+    train(first, epochs=2, validation=(X, LABELS), checkpoint=checkpoint, **more)
+    second, more = RUNS[run]()  # nothing is left of the first but its file
+    parts = train(second, epochs=6, validation=(X, LABELS), checkpoint=checkpoint, **more)
+    np.testing.assert_array_equal(second.parameters, mlp.parameters)
+    assert parts == whole
+    again, more = RUNS[run]()
+    assert train(again, epochs=6, validation=(X, LABELS), checkpoint=checkpoint, **more) == whole
+    np.testing.assert_array_equal(again.parameters, mlp.parameters)
+
+
+SCRIPT = """
+import sys, time
+from test_training import RUNS, train
+mlp, more = RUNS["dropout, max-norm, augmented"]()
+augment = more.pop("augment")
+def slowly(rows, rng):
+    time.sleep(0.003)  # so that it can be killed in the middle of an epoch
+    return augment(rows, rng)
+train(mlp, epochs=20, augment=slowly, checkpoint=sys.argv[1], **more)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_a_killed_run_is_taken_up_and_ends_with_the_same_bits(tmp_path):
+    mlp, more = RUNS["dropout, max-norm, augmented"]()
+    whole = train(mlp, epochs=20, **more)
+    checkpoint = tmp_path / "run.npz"
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    run = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(checkpoint)], env={**os.environ, "PYTHONPATH": paths}
+    )
+    while not checkpoint.exists() and run.poll() is None:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert run.poll() is None, "it ended before it could be killed"
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    taken_up, more = RUNS["dropout, max-norm, augmented"]()
+    assert train(taken_up, epochs=20, checkpoint=checkpoint, **more) == whole
+    np.testing.assert_array_equal(taken_up.parameters, mlp.parameters)
+
+
+def test_an_interrupt_leaves_a_whole_checkpoint(tmp_path):
+    calls = []
+
+    def interrupting(rows, rng):
+        calls.append(1)
+        if len(calls) == 25:
+            raise KeyboardInterrupt
+        return rows
+
+    checkpoint = tmp_path / "run.npz"
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), augment=interrupting, checkpoint=checkpoint)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
+    mlp = network()
+    history = train(mlp, checkpoint=checkpoint)
+    assert len(history.loss) == 6
+    uninterrupted = network()
+    train(uninterrupted)
+    np.testing.assert_array_equal(mlp.parameters, uninterrupted.parameters)
+
+
+@pytest.mark.parametrize(
+    "other, message",
+    [
+        ({"batch_size": 20}, "belongs to another run: its batch_size is 10, this run's is 20"),
+        ({"optimizer": kd.Adam()}, "belongs to another run: its optimizer is SGD"),
+        ({"targets": (LABELS + 1) % 3}, "belongs to another run: its data checksum is"),
+        ({"epochs": 1}, "is at epoch 2, beyond 1"),
+    ],
+)
+def test_the_checkpoint_of_another_run_is_refused(other, message, tmp_path):
+    checkpoint = tmp_path / "run.npz"
+    train(network(), epochs=2, checkpoint=checkpoint)
+    mlp = network()
+    before = mlp.parameters.copy()
+    with pytest.raises(ValueError, match=message):
+        train(mlp, **({"epochs": 2} | other), checkpoint=checkpoint)
+    np.testing.assert_array_equal(mlp.parameters, before)
+
+
+def test_a_checkpoint_that_is_not_whole_is_named(tmp_path):
+    checkpoint = tmp_path / "run.npz"
+    train(network(), epochs=1, checkpoint=checkpoint)
+    whole = checkpoint.read_bytes()
+    for broken in (whole[: len(whole) // 2], b"", b"not a checkpoint"):
+        checkpoint.write_bytes(broken)
+        with pytest.raises(ValueError, match="run.npz"):
+            train(network(), epochs=2, checkpoint=checkpoint)
+    network().save(checkpoint)
+    with pytest.raises(ValueError, match="run.npz is not a numpy_kd checkpoint"):
+        train(network(), epochs=2, checkpoint=checkpoint)
+
+
+def test_a_diverging_run_says_where_and_at_which_rate():
+    message = r"in epoch \d+, step \d+, at learning rate 1e\+20"
+    with pytest.raises(FloatingPointError, match=message):
+        train(network(), schedule=1e20)
+
+    def broken(logits, labels):
+        return np.nan, np.zeros_like(logits)
+
+    with pytest.raises(FloatingPointError, match="the loss became nan in epoch 0, step 0"):
+        train(network(), loss=broken)
+
+
+def test_a_last_step_into_infinity_is_noticed():
+    def loss(logits, labels):
+        return 1.0, np.full_like(logits, np.inf)
+
+    with pytest.raises(FloatingPointError, match="a parameter became NaN or infinite in epoch 0"):
+        fit(network(), X[:4], LABELS[:4], loss=loss, epochs=1, rng=0, progress=False)
+
+
+def test_an_error_of_the_loss_about_its_arguments_stays_what_it_is():
+    with pytest.raises(ValueError, match=r"labels must be in 0 .. 2, got 7"):
+        train(network(), targets=LABELS + 5)
+
+
+def test_a_bar_is_shown_only_where_somebody_looks():
+    code = (
+        "import numpy_kd as kd, numpy as np\n"
+        "kd.fit(kd.MLP((2, 2), seed=0), np.eye(2), np.array([0, 1]), loss=kd.cross_entropy_loss,"
+        " epochs=2{})"
+    )
+    for more, shown in (("", False), (", progress=True", True), (", progress=False", False)):
+        run = subprocess.run(
+            [sys.executable, "-c", code.format(more)], capture_output=True, text=True, cwd=ROOT
+        )
+        assert run.returncode == 0, run.stderr
+        assert run.stdout == ""
+        assert ("step" in run.stderr) == shown
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"epochs": 0}, "epochs must be an integer of at least 1, got 0"),
+        ({"batch_size": 2.5}, "batch_size must be an integer of at least 1, got 2.5"),
+        ({"targets": LABELS[:5]}, r"targets must have one row for each of the 103 rows of x"),
+        ({"rng": "a"}, "rng must be a numpy.random.Generator or a non-negative seed"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        train(network(), **arguments)
+
+
+def test_bad_data_is_named():
+    how = {"loss": kd.cross_entropy_loss, "epochs": 1, "progress": False}
+    with pytest.raises(ValueError, match=r"x must have shape \(n, D\) with n >= 1, got shape"):
+        fit(network(), X[:0], LABELS[:0], **how)
+    with pytest.raises(ValueError, match="x must have"):
+        fit(network(), X[0], LABELS[:5], **how)
+    with pytest.raises(ValueError, match="4|width|columns"):
+        fit(network(), X[:, :4], LABELS, **how)
+
+
+def test_a_history_is_comparable():
+    assert History([1.0]) == History([1.0])
