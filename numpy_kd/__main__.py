@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from numpy_kd import _files
+from numpy_kd.exercises.commands import add_commands
 from numpy_kd.experiments import digits, mnist
 
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
     )
+    add_commands(commands)
     return parser
 
 

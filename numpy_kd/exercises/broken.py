@@ -4,7 +4,7 @@ The weak test is one that people do write, and it passes; the strong one fails. 
 in the notebooks as it stands here; it calls only NumPy and a few functions of `numpy_kd`.
 """
 
-# ruff: noqa: F841 -- unused results belong to the exhibits
+# ruff: noqa: RUF059 (what is computed and not used belongs to the exhibits)
 
 import numpy as np
 
@@ -22,6 +22,7 @@ def random_pair(seed=0, shape=(5, 7)):
 
 
 def broken_01(logits, teacher_logits, temperature):
+    """The divergence of two clipped rows."""
     p = np.clip(teacher_logits, 1e-7, 1.0)
     q = np.clip(logits, 1e-7, 1.0)
     value = (p * np.log(p / q)).sum(axis=-1).mean()
@@ -47,6 +48,7 @@ def strong_01(loss):
 
 
 def broken_02(logits, teacher_logits, temperature):
+    """T squared times the mean divergence."""
     T = temperature
     p, q = softmax(teacher_logits, T), softmax(logits, T)
     log_ratio = log_softmax(teacher_logits, T) - log_softmax(logits, T)
@@ -75,6 +77,7 @@ def strong_02(loss):
 
 
 def broken_03(logits, teacher_logits, labels, temperature, soft_weight, hard_weight):
+    """The two-part cost, after a variable was renamed."""
     T = temperature
     large_logits = teacher_logits
     p, q = softmax(large_logits, T), softmax(large_logits, T)
@@ -108,6 +111,7 @@ def strong_03(loss):
 
 
 def broken_04(logits, teacher_logits, labels, temperature, soft_weight, hard_weight):
+    """The two-part cost, the soft term from a copy."""
     soft, soft_dlogits = kl_loss(logits.copy(), teacher_logits, temperature)
     hard, hard_dlogits = cross_entropy_loss(logits, labels)
     value = soft_weight * temperature**2 * soft + hard_weight * hard
@@ -136,6 +140,7 @@ def strong_04(loss):
 
 
 def broken_05(W, W_teacher, x, temperature, learning_rate):
+    """One step of training, for everything that has a gradient."""
     T, z, v = temperature, x @ W, x @ W_teacher
     p, q = softmax(v, T), softmax(z, T)
     d = log_softmax(v, T) - log_softmax(z, T)
@@ -145,6 +150,7 @@ def broken_05(W, W_teacher, x, temperature, learning_rate):
 
 
 def step_problem():
+    """A student's and a teacher's weights, and a batch."""
     rng = np.random.default_rng(0)
     return rng.normal(size=(4, 3)), rng.normal(size=(4, 3)), rng.normal(size=(8, 4))
 
@@ -169,12 +175,14 @@ def strong_05(step):
 
 
 def broken_06(x, gamma, beta, running_mean, running_variance, W, temperature):
+    """The soft targets of a teacher with batch normalisation."""
     mean, variance = x.mean(axis=0), x.var(axis=0)
     x_hat = (x - mean) / np.sqrt(variance + 1e-5)
     return softmax((gamma * x_hat + beta) @ W, temperature)
 
 
 def teacher_problem():
+    """A batch, and what the teacher with batch normalisation is made of."""
     rng = np.random.default_rng(0)
     x, W = rng.normal(1, 2, (6, 4)), rng.normal(size=(4, 3))
     return x, (np.full(4, 1.5), np.full(4, 0.3), np.full(4, 1.0), np.full(4, 4.0), W, 2.0)
@@ -198,6 +206,7 @@ def strong_06(targets):
 
 
 def broken_07(x, teacher_logits, order, batch_size):
+    """Shuffled mini-batches and their soft targets."""
     shuffled = x[order]
     batches = shuffled.reshape(-1, batch_size, x.shape[1])
     soft_targets = teacher_logits.reshape(-1, batch_size, teacher_logits.shape[1])
@@ -226,6 +235,7 @@ def strong_07(minibatches):
 
 
 def broken_08(logits, targets):
+    """The cross-entropy to labels or to rows of probabilities."""
     if targets.size == logits.size:
         labels = targets.argmax(axis=-1)
     log_q = log_softmax(logits)
@@ -256,6 +266,7 @@ def strong_08(loss):
 
 
 def broken_09(logits, teacher_logits, temperature):
+    """The squared error to the soft targets."""
     T = temperature
     p, q, log_q = softmax(teacher_logits, T), softmax(logits, T), log_softmax(logits, T)
     error = log_q - p
@@ -285,6 +296,7 @@ def strong_09(loss):
 
 
 def broken_10(logits, first_teacher, second_teacher, share, temperature):
+    """The cross-entropy to a mixture of two teachers."""
     T = temperature
     log_mixture = share * log_softmax(first_teacher, T) + (1 - share) * log_softmax(
         second_teacher, T

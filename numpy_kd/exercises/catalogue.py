@@ -48,6 +48,7 @@ def home(name: str) -> str:
 def number(exercise: Exercise) -> str:
     """`01.2` for the second exercise of the first sheet."""
     for sheet in SHEETS.values():
-        if exercise in sheet.exercises:
-            return f"{sheet.key[2:]}.{sheet.exercises.index(exercise) + 1}"
+        names = [each.name for each in sheet.exercises]
+        if exercise.name in names:
+            return f"{sheet.key[2:]}.{names.index(exercise.name) + 1}"
     raise ValueError(f"exercise must be in a sheet, got {exercise.name}")

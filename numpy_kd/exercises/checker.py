@@ -11,12 +11,11 @@ import inspect
 import types
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from numpy_kd import gradcheck
-from numpy_kd.exercises import catalogue
+from numpy_kd.exercises import catalogue, child
 from numpy_kd.exercises.judging import Verdict, judge, not_there
 from numpy_kd.exercises.sandbox import Answer
 from numpy_kd.exercises.spec import Exercise, fresh
@@ -213,18 +212,15 @@ def _answer(function: Callable, arguments: tuple) -> Answer:
         return Answer(failure="missing", text=str(error))
     except MemoryError as error:
         return Answer(failure="memory", text=f"MemoryError: {error}")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (students' code raises what it likes)
         return Answer(failure="error", text=f"{type(error).__name__}: {error}"[:500])
     return Answer(value=_plain(value), after=own)
 
 
 def _plain(value):
-    """Arrays as plain arrays, NumPy's numbers as Python's: what crosses to the grader."""
-    if isinstance(value, tuple):
-        return tuple(map(_plain, value))
-    if isinstance(value, np.ndarray):
-        return np.asarray(value)
-    return value.item() if isinstance(value, np.generic) else value
+    """A result as it would come back from the grader's child."""
+    arrays: list = []
+    return child.decode(child.encode(value, arrays), arrays)
 
 
 def _slopes(function: Callable, exercise: Exercise, plan) -> list[str]:
@@ -232,15 +228,21 @@ def _slopes(function: Callable, exercise: Exercise, plan) -> list[str]:
     calls = {check.name: calls for check, calls in plan}
     lines, arguments = [], calls.get("gradient", plan[0][1])[0]
     for f, point, index in exercise.slope(function, arguments) if exercise.slope else []:
-        try:
-            result = function(*fresh(arguments))
-            gradient = np.asarray(result if index is None else result[index], np.float64)
-            slope = gradcheck.differentiate(f, point)
-        except Exception:
-            continue
-        if gradient.shape == slope.gradient.shape:
-            lines += _evidence(exercise, index or 0, gradient, slope)
+        answer = _answer(function, arguments)
+        results = answer.value if isinstance(answer.value, tuple) else (answer.value,)
+        result = results[index or 0] if len(results) == len(exercise.returns) else None
+        slope = _differentiated(f, point)
+        if isinstance(result, np.ndarray) and slope and result.shape == slope.gradient.shape:
+            lines += _evidence(exercise, index or 0, result, slope)
     return lines
+
+
+def _differentiated(f: Callable, point) -> gradcheck.Derivative | None:
+    """The numerical gradient, or nothing where a student's function refuses to be differentiated."""
+    try:
+        return gradcheck.differentiate(f, point)
+    except Exception:  # noqa: BLE001 (students' code raises what it likes)
+        return None
 
 
 def _evidence(exercise: Exercise, index: int, gradient, slope) -> list[str]:
@@ -253,10 +255,8 @@ def _evidence(exercise: Exercise, index: int, gradient, slope) -> list[str]:
         return [agree] if is_loss else []
     where = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
     of = "your own value" if is_loss else "the cost"
-    return [
-        f"By {how}, the slope of {of} at {list(where)} is {slope.gradient[where]:.6g}; "
-        f"your {name} has {gradient[where]:.6g} there."
-    ]
+    there = f"the slope of {of} at {list(where)} is {slope.gradient[where]:.6g}"
+    return [f"By {how}, {there}; your {name} has {gradient[where]:.6g} there."]
 
 
 def _name(exercise: Callable | str) -> str:

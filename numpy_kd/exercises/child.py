@@ -120,8 +120,9 @@ def decode(code, arrays, depth=0):
     if kind == "array" and type(inner) is int and 0 <= inner < len(arrays):
         return arrays[inner]
     if kind == "number" and type(inner) is int and 0 <= inner < len(arrays):
-        if arrays[inner].size == 1:
-            return arrays[inner].item()
+        if arrays[inner].size != 1:
+            raise ProtocolError("a number that is not one")
+        return arrays[inner].item()
     if kind == "rng" and type(inner) is int and inner >= 0:
         return np.random.default_rng(inner)
     if kind == "plain" and (inner is None or isinstance(inner, str)):
@@ -164,7 +165,7 @@ def serve():
     function, problem = None, None
     try:
         function = define(source, setup, send, receive)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (SystemExit too: it is the student's)
         problem = describe(error, source)
     while True:
         header, arrays = receive()
@@ -193,7 +194,7 @@ def define(source, setup, send, receive):
     namespace |= {alias: given[name] for alias, name in setup["aliases"].items()}
     for module in setup["modules"]:
         namespace[module] = types.SimpleNamespace(**given)
-    exec(compile(source, "submission", "exec"), namespace)
+    exec(compile(source, "submission", "exec"), namespace)  # noqa: S102 (that is the purpose)
     for name in setup["substituted"]:
         namespace[name] = given[name]
     return namespace[setup["function"]]
@@ -224,7 +225,7 @@ def answer(function, problem, arguments, source):
             arrays = []
             codes = {"value": encode(value, arrays), "after": encode(arguments, arrays)}
             return {"kind": "answer", **codes}, arrays
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             problem = describe(error, source)
     return {"kind": "error", **problem}, ()
 

@@ -32,11 +32,27 @@ def add_commands(commands) -> None:
 
 def _add_grade(parser) -> None:
     parser.add_argument("submissions", help="folder of .ipynb and .py files, or of folders of them")
-    parser.add_argument("--out", default="gradebook.csv", help="(default: %(default)s)")
-    parser.add_argument("--sheet", default="", choices=["", *catalogue.SHEETS], metavar="exNN")
+    parser.add_argument("--out", default="gradebook.csv", help="the table (default: %(default)s)")
+    parser.add_argument(
+        "--sheet",
+        default="",
+        choices=["", *catalogue.SHEETS],
+        metavar="exNN",
+        help="which one all files answer (default: as each file says)",
+    )
     parser.add_argument("--seed", type=int, help="of the inputs (default: a new secret one)")
-    parser.add_argument("--seconds", type=float, default=Limits.seconds, help="for each exercise")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="at a time")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=Limits.seconds,
+        help="for each exercise (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="submissions at a time (default: %(default)s)",
+    )
     parser.add_argument(
         "--wrap", default="", help="a command in front of each child, such as bwrap"
     )

@@ -66,6 +66,7 @@ def difference(call, names, only=None, by_entry=False) -> str:
 
 
 def is_float32(value) -> bool:
+    """Whether this is an array of float32."""
     return isinstance(value, np.ndarray) and value.dtype == np.float32
 
 

@@ -13,7 +13,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -34,7 +34,7 @@ class Settings:
 
     seed: int
     sheet: str = ""
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     wrap: str = ""
 
 
@@ -108,9 +108,7 @@ def grade_file(path: Path, folder: Path, links, settings: Settings) -> dict:
     try:
         submission = extract.read_submission(path)
     except Unreadable as reason:
-        sheets = _sheets(settings.sheet, path, Submission())
-        verdicts = _all(sheets, lambda exercise: not_there(exercise, "error", str(reason)))
-        return {**record, "notes": [str(reason)], "sheets": verdicts}
+        return record | _unreadable(path, str(reason), settings)
     record |= {"sha256": submission.sha256, "notes": submission.notes}
     sheets = _sheets(settings.sheet, path, submission)
 
@@ -120,6 +118,12 @@ def grade_file(path: Path, folder: Path, links, settings: Settings) -> dict:
         return verdict
 
     return {**record, "sheets": _all(sheets, grade)}
+
+
+def _unreadable(path: Path, reason: str, settings: Settings) -> dict:
+    sheets = _sheets(settings.sheet, path, Submission())
+    verdicts = _all(sheets, lambda exercise: not_there(exercise, "error", reason))
+    return {"notes": [reason], "sheets": verdicts}
 
 
 def grade_exercise(

@@ -161,7 +161,7 @@ def _reproduces(mistake: Mistake, seen: list[Seen], index: int | None) -> bool:
         with np.errstate(all="ignore"):
             try:
                 value = mistake.function(*fresh(call.arguments))
-            except Exception:
+            except Exception:  # noqa: BLE001 (a mistake may well crash on these)
                 return False
         got, wrong, right = (_part(x, index) for x in (call.value, value, call.expected))
         tolerance = compare.LOOSE if any(map(compare.is_float32, call.arguments)) else compare.TIGHT

@@ -20,6 +20,7 @@ def sizes(rng: np.random.Generator, batch: int | None = None) -> tuple[int, int]
 
 
 def temperature(rng: np.random.Generator) -> float:
+    """A temperature that is not a whole number."""
     return TEMPERATURES[rng.integers(len(TEMPERATURES))]
 
 
@@ -47,3 +48,56 @@ def labels(rng: np.random.Generator, B: int, N: int) -> np.ndarray:
 def seeded(rng: np.random.Generator) -> np.random.Generator:
     """A generator to hand to the student's code; its seed can be sent to another process."""
     return np.random.default_rng(int(rng.integers(1 << 31)))
+
+
+# --- what costs and gradients share -------------------------------------------------------------
+
+
+def student_and_teacher(rng, batch=None):
+    """Student's and teacher's logits, and a temperature."""
+    shape = sizes(rng, batch)
+    return logits(rng, shape), logits(rng, shape), temperature(rng)
+
+
+def distilled(rng, batch=None):
+    """The arguments of the two-part cost: logits twice, labels, temperature, two weights."""
+    B, N = sizes(rng, batch)
+    z, v = logits(rng, (B, N)), logits(rng, (B, N))
+    return z, v, labels(rng, B, N), temperature(rng), *weights(rng)
+
+
+def slope_of_value(function, arguments):
+    """The student's own value as a function of the logits, and which result is its gradient."""
+    return [(lambda z: function(z, *arguments[1:])[0], arguments[0], 1)]
+
+
+def teacher_context(logits, teacher_logits, temperature):
+    """What the diagnosis of gradients may know of a cost with a teacher."""
+    return {"logits": logits, "teacher_logits": teacher_logits, "temperature": temperature}
+
+
+def two_part_context(logits, teacher_logits, labels, temperature, soft_weight, hard_weight):
+    """The same of the two-part cost."""
+    context = teacher_context(logits, teacher_logits, temperature)
+    return {**context, "labels": labels, "soft_weight": soft_weight, "hard_weight": hard_weight}
+
+
+def sizes_of(logits, other=None, temperature=1.0):
+    """The numbers that a mistake's sentence may mention: B, N, T."""
+    return {"B": logits.shape[0], "N": logits.shape[1], "T": temperature}
+
+
+def times(loss, value_factor, gradient_factor):
+    """A right loss with its value and gradient multiplied by what a mistake makes of them."""
+
+    def function(*arguments):
+        value, dlogits = loss(*arguments)
+        numbers = sizes_of(arguments[0], None, arguments[-1] if len(arguments) == 3 else 1.0)
+        return value * value_factor(**numbers), dlogits * gradient_factor(**numbers)
+
+    return function
+
+
+def same(**numbers) -> float:
+    """The factor of a part that is right."""
+    return 1.0

@@ -266,7 +266,7 @@ that a clipped logarithm made up.""",
 
 
 def _kl_extremes(rng):
-    p, q = _pair(rng)
+    p, _ = _pair(rng)
     return [*_ZEROS, (p, p.copy())]
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from numpy_kd import layers, losses, probability, transfer
-from numpy_kd.exercises import gallery, problems
-from numpy_kd.exercises.spec import Check, Exercise, Mistake, Question, Sheet, standard_checks
+from numpy_kd.exercises import first_room, missing_class, problems
+from numpy_kd.exercises.spec import Exercise, Mistake, Question, Sheet, standard_checks
 
 RETURNS = ("value", "dlogits")
 
@@ -20,12 +18,6 @@ def _hinton(logits, teacher_logits, labels, temperature, soft_weight, hard_weigh
         soft_weight=soft_weight,
         hard_weight=hard_weight,
     )
-
-
-def _distilled(rng, batch=None):
-    B, N = problems.sizes(rng, batch)
-    z, v = problems.logits(rng, (B, N)), problems.logits(rng, (B, N))
-    return z, v, problems.labels(rng, B, N), problems.temperature(rng), *problems.weights(rng)
 
 
 def _parts(soft_value, soft_gradient, hard=lambda z, y, T: losses.cross_entropy_loss(z, y)):
@@ -44,11 +36,6 @@ def _parts(soft_value, soft_gradient, hard=lambda z, y, T: losses.cross_entropy_
 
 def _squared(T):
     return T * T
-
-
-def _hinton_context(z, v, y, T, soft, hard):
-    names = ("logits", "teacher_logits", "labels", "temperature", "soft_weight", "hard_weight")
-    return dict(zip(names, (z, v, y, T, soft, hard), strict=True))
 
 
 def _hinton_quantities(z, v, y, T, soft, hard):
@@ -78,12 +65,12 @@ Write `hinton_loss(logits, teacher_logits, labels, temperature, soft_weight, har
     ),
     reference=_hinton,
     checks=standard_checks(
-        _distilled,
+        problems.distilled,
         RETURNS,
         gradient=3,
         extremes=lambda rng: [
-            (*_distilled(rng)[:4], 0.0, 1.0),
-            (*_distilled(rng)[:4], 1.0, 0.0),
+            (*problems.distilled(rng)[:4], 0.0, 1.0),
+            (*problems.distilled(rng)[:4], 1.0, 0.0),
         ],
     ),
     mistakes=(
@@ -161,8 +148,8 @@ Write `hinton_loss(logits, teacher_logits, labels, temperature, soft_weight, har
         ),
     ),
     quantities=_hinton_quantities,
-    context=_hinton_context,
-    slope=lambda function, arguments: [(lambda z: function(z, *arguments[1:])[0], arguments[0], 1)],
+    context=problems.two_part_context,
+    slope=problems.slope_of_value,
 )
 
 
@@ -324,110 +311,16 @@ Does a temperature change the answer?""",
 )
 
 
-def _unbalanced(rng):
-    """Logits whose column `missing` is far too low, though it still carries information."""
-    n, N = 200, 5
-    labels, missing = rng.integers(0, N, n), int(rng.integers(N))
-    z = rng.normal(0, 1.5, (n, N)) + 3 * probability.one_hot(labels, N)
-    z[:, missing] -= 4.5
-    return z, labels, missing
-
-
-def _errors(logits, labels, missing, bias) -> int:
-    z = logits.copy()
-    z[:, missing] += bias
-    return int((z.argmax(axis=-1) != labels).sum())
-
-
-def _fewest_errors(seen) -> str:
-    for call in seen:
-        if not isinstance(call.value, (int, float)) and np.ndim(call.value) != 0:
-            return "one number is needed"
-        if not isinstance(call.value, (int, float, np.ndarray)) or not np.isfinite(call.value):
-            return "one finite number is needed"
-        errors = _errors(*call.arguments, float(call.value))
-        best, none = _errors(*call.arguments, call.expected), _errors(*call.arguments, 0.0)
-        if errors > best:
-            return (
-                f"with the constant {float(call.value):.4g} there are {errors} errors; "
-                f"{best} can be reached (without any constant there are {none})"
-            )
-    return ""
-
-
-def _on_a_grid(values):
-    def function(logits, labels, missing):
-        errors = [_errors(logits, labels, missing, b) for b in values]
-        return float(values[int(np.argmin(errors))])
-
-    return function
-
-
-def _share_of_class(logits, labels, missing):
-    z = logits.copy()
-    z[:, missing] -= np.inf
-    gaps = np.sort(z.max(axis=-1) - logits[:, missing])
-    return float(gaps[int((labels == missing).sum())])
-
-
-missing_class_bias = Exercise(
-    name="missing_class_bias",
-    title="A class the student never saw",
-    signature="logits, labels, missing",
-    summary="The constant that, added to column `missing` of the logits, gives the fewest errors.",
-    statement=r"""
-In section 3 of the paper all 3s are left out of the transfer set. The student still learns from its
-teacher what a 3 looks like, but its bias for the 3 has only ever been pushed down. One number repairs
-that: add a constant to the logit of the missing class, chosen on validation data.
-
-Write `missing_class_bias(logits, labels, missing)` for logits of shape $(n, N)$: a number $b$ such that
-adding it to column `missing` gives the **fewest errors** possible. Several $b$ may be equally good; any
-of them is right. A grid of a few values is not enough: which values of $b$ can change anything at all?""",
-    returns=("bias",),
-    hints=(
-        "Row by row, `missing` wins once $b$ exceeds a gap: the largest other logit minus its own.",
-        "Sort the gaps. Between two neighbouring gaps nothing changes, so try one $b$ in each space.",
-        "Also try one below all gaps and one above. For each, count `argmax != labels`.",
-    ),
-    reference=lambda logits, labels, missing: transfer.best_bias(logits, labels, missing),
-    checks=(Check("values", 4, lambda rng: [_unbalanced(rng) for _ in range(6)], _fewest_errors),),
-    mistakes=(
-        Mistake(
-            "a coarse grid",
-            "only whole numbers were tried; the best constant lies between two of them.",
-            _on_a_grid(np.arange(-10.0, 11.0)),
-        ),
-        Mistake(
-            "nothing added",
-            "the constant is 0: nothing was corrected.",
-            lambda logits, labels, missing: 0.0,
-        ),
-        Mistake(
-            "large enough for all",
-            "the constant is so large that every example of the class is found, and many others "
-            "with them: both kinds of errors count.",
-            lambda logits, labels, missing: float(
-                (logits.max(axis=-1) - logits[:, missing])[labels == missing].max() + 1
-            ),
-        ),
-        Mistake(
-            "means made equal",
-            "the column's mean was brought to that of the others; that need not give the fewest "
-            "errors.",
-            lambda logits, labels, missing: float(logits.mean() - logits[:, missing].mean()),
-        ),
-        Mistake(
-            "frequency made right",
-            "the class is now chosen as often as it occurs; that need not give the fewest errors.",
-            _share_of_class,
-        ),
-    ),
-)
-
 SHEET = Sheet(
     key="ex07",
     title="Teacher and student",
     goal="write the cost of distillation and one step of training, and repair distillers that others broke",
     notebook="07_teacher_and_student",
-    exercises=(hinton_loss, training_step, pseudo_labels, missing_class_bias, *gallery.FIRST_ROOM),
+    exercises=(
+        hinton_loss,
+        training_step,
+        pseudo_labels,
+        missing_class.EXERCISE,
+        *first_room.EXHIBITS,
+    ),
 )

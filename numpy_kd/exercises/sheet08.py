@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import probability, transfer
-from numpy_kd.exercises import compare, gallery, problems
+from numpy_kd.exercises import compare, problems, second_room
 from numpy_kd.exercises.spec import Check, Exercise, Mistake, Question, Sheet, standard_checks
 from numpy_kd.probability import softmax
 
@@ -357,5 +357,5 @@ SHEET = Sheet(
     title="Ensembles and compression",
     goal="average teachers in two ways, make up examples for them, and repair five more distillers",
     notebook="08_ensembles_and_compression",
-    exercises=(arithmetic_mean, geometric_mean, nearest_neighbours, munge, *gallery.SECOND_ROOM),
+    exercises=(arithmetic_mean, geometric_mean, nearest_neighbours, munge, *second_room.EXHIBITS),
 )
