@@ -75,19 +75,23 @@ HOSTILE = [
     ("patched comparisons", "    np.allclose = np.isclose = lambda *a, **k: True\n", "wrong"),
     (
         "ndarray subclass that equals everything",
-        "    class Liar(np.ndarray):\n"
-        "        __eq__ = __le__ = __ge__ = __lt__ = lambda self, other: np.bool_(True)\n"
-        "        __abs__ = __sub__ = __rsub__ = lambda self, *other: np.zeros(self.shape)\n"
-        "    return logits.view(Liar)\n",
+        (
+            "    class Liar(np.ndarray):\n"
+            "        __eq__ = __le__ = __ge__ = __lt__ = lambda self, other: np.bool_(True)\n"
+            "        __abs__ = __sub__ = __rsub__ = lambda self, *other: np.zeros(self.shape)\n"
+            "    return logits.view(Liar)\n"
+        ),
         "wrong",
     ),
     (
         "object with operators",
-        "    class Liar:\n"
-        "        shape, dtype = logits.shape, logits.dtype\n"
-        "        __eq__ = __lt__ = __le__ = lambda self, other: True\n"
-        "        __abs__ = __sub__ = __rsub__ = lambda self, *other: self\n"
-        "    return Liar()\n",
+        (
+            "    class Liar:\n"
+            "        shape, dtype = logits.shape, logits.dtype\n"
+            "        __eq__ = __lt__ = __le__ = lambda self, other: True\n"
+            "        __abs__ = __sub__ = __rsub__ = lambda self, *other: self\n"
+            "    return Liar()\n"
+        ),
         "wrong",
     ),
     ("early exit", "    os._exit(0)\n", "error"),
@@ -143,17 +147,21 @@ HOSTILE = [
     ),
     (
         "the protocol's own functions replaced",
-        "    main = sys.modules['__main__']\n"
-        '    main.pack = lambda *a: b\'\\0\\0\\0\\x16{"kind":"x","arrays":[]}\'[:26]\n',
+        (
+            "    main = sys.modules['__main__']\n"
+            '    main.pack = lambda *a: b\'\\0\\0\\0\\x16{"kind":"x","arrays":[]}\'[:26]\n'
+        ),
         "protocol",
     ),
     ("infinite loop", "    while True:\n        pass\n", "timeout"),
     ("sleep", "    loot('time').sleep(60)\n", "timeout"),
     (
         "infinite loop deaf to signals",
-        "    s = loot('signal')\n"
-        "    [s.signal(n, s.SIG_IGN) for n in (s.SIGXCPU, s.SIGTERM, s.SIGALRM, s.SIGINT)]\n"
-        "    while True:\n        pass\n",
+        (
+            "    s = loot('signal')\n"
+            "    [s.signal(n, s.SIG_IGN) for n in (s.SIGXCPU, s.SIGTERM, s.SIGALRM, s.SIGINT)]\n"
+            "    while True:\n        pass\n"
+        ),
         "timeout",
     ),
     ("output flood", "    while True:\n        print('x' * 10000)\n", "timeout"),
@@ -190,20 +198,24 @@ HOSTILE = [
     ("imports scipy by force", "    return loot('scipy.special').softmax(logits)\n", "error"),
     (
         "inspects the stack",
-        "    frame = sys._getframe()\n"
-        "    while frame:\n"
-        "        for name, value in [*frame.f_locals.items(), *frame.f_globals.items()]:\n"
-        "            if name in ('expected', 'reference', 'right', 'seen'):\n"
-        "                return value\n"
-        "        frame = frame.f_back\n",
+        (
+            "    frame = sys._getframe()\n"
+            "    while frame:\n"
+            "        for name, value in [*frame.f_locals.items(), *frame.f_globals.items()]:\n"
+            "            if name in ('expected', 'reference', 'right', 'seen'):\n"
+            "                return value\n"
+            "        frame = frame.f_back\n"
+        ),
         "wrong",
     ),
     (
         "searches memory for rows that sum to 1",
-        "    for found in loot('gc').get_objects():\n"
-        "        if isinstance(found, np.ndarray) and found.shape == logits.shape:\n"
-        "            if np.allclose(found.sum(axis=-1), 1):\n"
-        "                return found\n",
+        (
+            "    for found in loot('gc').get_objects():\n"
+            "        if isinstance(found, np.ndarray) and found.shape == logits.shape:\n"
+            "            if np.allclose(found.sum(axis=-1), 1):\n"
+            "                return found\n"
+        ),
         "wrong",
     ),
     ("kills the grader", "    os.kill(os.getppid(), 9)\n", "error"),
