@@ -22,7 +22,7 @@ class Run:
         self.x = np.asarray(x, self.dtype)
         self.other = self.x[::-1] * 1.5 + 0.25  # an input of the same size, to look for memory
         self.state = mlp.state
-        self.complex = mlp.astype(np.complex128)
+        self.complex, self.complex_theta = mlp.astype(np.complex128), self.theta.astype(complex)
         # the real function is the network itself, unless it is too coarse for differences
         self.real = mlp if self.dtype == np.float64 else mlp.astype(np.float64)
 
@@ -133,10 +133,14 @@ def pieces(run: Run, rng, numbers: dict) -> Iterator[Piece]:
             yield Piece(f"{name}: {block}", f, theta, gradient[where].reshape(shape), context)
 
 
-def _layer(run: Run, i: int, x, theta=None):
-    """What layer `i` makes of `x`, in the network of x's or theta's type."""
-    kind = np.result_type(x, run.theta if theta is None else theta)
-    net = run.at((run.theta if theta is None else theta).astype(kind))
+NOTHING = np.zeros(0)
+
+
+def _layer(run: Run, i: int, x, where=slice(0), block=NOTHING):
+    """What layer `i` makes of `x`, with a block of parameters in its place."""
+    kind = np.result_type(x, block, run.theta)
+    net = run.at(run.complex_theta if kind.kind == "c" else run.theta)
+    net.parameters[where] = block
     return np.array(net.layers[i].forward(x.astype(kind), run.training))
 
 
@@ -152,21 +156,16 @@ def _by_input(run, i, dy):
 
 
 def _by_block(run, i, dy, x, where):
-    def f(block):
-        theta = run.theta.astype(block.dtype)
-        theta[where] = block.ravel()
-        return (_layer(run, i, x, theta) * dy).sum()
-
-    return f
+    return lambda block: (_layer(run, i, x, where, block.ravel()) * dy).sum()
 
 
 def _own_blocks(run: Run, i: int, x) -> list[str]:
     """The blocks of parameters that layer `i` listens to: those that move its output."""
     own = []
     for name, (where, _) in run.mlp.blocks.items():
-        theta = run.theta.astype(complex)
-        theta[where] += 1j * STEP * np.linspace(0.5, 1.5, len(theta[where]))
-        if np.any(_layer(run, i, x, theta).imag):
+        block = run.theta[where]
+        moved = block + 1j * STEP * np.linspace(0.5, 1.5, len(block))
+        if np.any(_layer(run, i, x, where, moved).imag):
             own.append(name)
     return own
 

@@ -13,6 +13,7 @@ SAID = {
     "inconclusive": "the check cannot decide",
     "wrong": "the gradient is not the derivative of f",
 }
+BROKEN = "something is broken that no number shows"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Block:
     error: float
     note: str = ""
     entries: tuple[Entry, ...] = ()
+    explained: bool = False  # these few entries are all that is wrong
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class GradientReport:
         return self.verdict == "ok"
 
     def with_problems(self, problems) -> GradientReport:
+        """The same, with more found before any number was compared."""
         return replace(self, problems=(*self.problems, *problems))
 
     def joined(self, whole, parts, problems, kinks) -> GradientReport:
@@ -114,17 +117,25 @@ class GradientReport:
         found = f"checked alone, these are wrong: {', '.join(names)}"
         alone = "checked alone, every layer is right: look at what joins them"
         wrong = [found if names else alone] if whole.verdict == "wrong" else []
-        methods = dict.fromkeys((self.method, whole.method))
+        same = self.method.split(":")[0] == whole.method.split(":")[0]
         return replace(
             whole,
-            method=" and ".join(methods),
+            method=whole.method if same else f"for the loss {self.method}; then {whole.method}",
             blocks=self.blocks + whole.blocks,
             problems=(*self.problems, *whole.problems, *problems),
             diagnoses=(*self.diagnoses, *diagnoses),
-            kinks=(*self.kinks, *whole.kinks, *kinks),
+            kinks=(*self.kinks, *kinks, *whole.kinks),
             notes=(*self.notes, *wrong),
             evaluations=self.evaluations + whole.evaluations,
         )
+
+    @property
+    def headline(self) -> str:
+        """The verdict and what it means."""
+        numbers_are_right = all(block.verdict == "ok" for block in self.blocks)
+        broken = self.verdict == "wrong" and numbers_are_right
+        kinked = ", but for the kinks, where there is none" * bool(self and self.kinks)
+        return f"{self.verdict}: {BROKEN if broken else SAID[self.verdict]}{kinked}"
 
     def _facts(self) -> list[tuple[str, str]]:
         how = f"{self.method}; {self.evaluations:,} evaluations of f"
@@ -133,7 +144,7 @@ class GradientReport:
         facts += [("note", note) for note in self.notes]
         if self.kinks:
             more = f" and {len(self.kinks) - 5} more" if len(self.kinks) > 5 else ""
-            facts.append(("kinks", f"no derivative at {', '.join(self.kinks[:5])}{more}"))
+            facts.append(("kinks", f"no derivative at {'; '.join(self.kinks[:5])}{more}"))
         return [*facts, *(("mind", spot) for spot in self.mind), ("method", how)]
 
     def _tables(self) -> list[list[tuple[str, ...]]]:
@@ -143,16 +154,16 @@ class GradientReport:
             verdict = f"{b.verdict}, {b.note}" if b.note else b.verdict
             blocks.append((b.name, shape, f"{b.error:.1e}", verdict))
         if not self.worst:
-            return [blocks]
+            return [blocks] if self.blocks else []
         worst = [("worst entries", "given", "numerical", "ratio")]
         worst += [
-            (e.where, f"{e.analytic:.9g}", f"{e.numerical:.9g}", f"{e.ratio:.7f}")
+            (e.where, f"{e.analytic + 0.0:.9g}", f"{e.numerical:.9g}", f"{e.ratio + 0.0:.7f}")
             for e in self.worst
         ]
         return [blocks, worst]
 
     def __str__(self) -> str:
-        lines = [f"{self.verdict}: {SAID[self.verdict]}"]
+        lines = [self.headline]
         for name, text in self._facts():
             lines.append(fill(f"  {name:<9}  {text}", 100, subsequent_indent=" " * 13))
         for table in self._tables():
@@ -166,7 +177,7 @@ class GradientReport:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = [f"<p><b>{escape(self.verdict)}</b>: {escape(SAID[self.verdict])}</p>"]
+        rows = [f"<p>{escape(self.headline)}</p>"]
         facts = "".join(
             f"<tr><th style='text-align:left'>{escape(name)}</th>"
             f"<td style='text-align:left'>{escape(text)}</td></tr>"

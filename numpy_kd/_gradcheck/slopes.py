@@ -183,7 +183,11 @@ class Slopes:
         slope, error = self._central(self.x, u, EPS ** (1 / 3) * self.size), 0.0
         if abs(found - slope) > 1e-4 * max(abs(slope), abs(found)):  # a kink, or rounding?
             slope, error = self._richardson(self.x, u)
-        if abs(found - slope) > 1e-4 * max(abs(slope), abs(found)) + 10 * error:
+        largest = max(abs(slope), abs(found))
+        if abs(found - slope) > 1e-4 * largest + 10 * error:
+            if abs(self.jump(u)) > 1e-4 * largest:
+                self.why += "; differences disagree, as x lies at a kink"
+                return
             self._fall_back(
                 f"the complex step gives {found:.6g} along a direction where differences give "
                 f"{slope:.6g}: f drops an imaginary part (abs, norm, var, .real, conj?)"
