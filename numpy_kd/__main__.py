@@ -62,7 +62,18 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     add_commands(commands)
+    notebooks = commands.add_parser("notebooks", help="run the course and compare, or write it")
+    notebooks.add_argument("names", nargs="*", metavar="NAME", help="such as 03; default: all")
+    notebooks.add_argument("--write", action="store_true", help="write them as they came out")
+    notebooks.add_argument("--folder", type=Path, default=Path("notebooks"), metavar="DIR")
+    notebooks.set_defaults(run=_notebooks)
     return parser
+
+
+def _notebooks(options):
+    from numpy_kd import notebooks_command  # needs jupyter
+
+    yield from notebooks_command.command(options.folder, options.names, options.write)
 
 
 def _reproduce_options(parser):

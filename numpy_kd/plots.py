@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from numpy_kd import _files
+from numpy_kd.probability import softmax
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY = (
     "#0072B2",
@@ -144,4 +145,53 @@ def second_thoughts(example: dict, ax):
     ax.set(xticks=classes, xlabel="class", ylabel="probability", ylim=(0, 1))
     ax.set_title(f"The teacher on this {example['label']}")
     ax.legend()
+    return ax
+
+
+# --- softmax and temperature -----------------------------------------------------------------
+
+
+def probability_bars(p, ax, colour: str = BLUE, labels=None):
+    """One row of probabilities as bars, with their values.
+
+    >>> _, ax = new_figure(3, 2)
+    >>> len(probability_bars([0.2, 0.8], ax).patches)
+    2
+    """
+    classes = np.arange(len(p))
+    ax.bar(classes, p, 0.7, color=colour)
+    for x, value in zip(classes, p, strict=True):
+        ax.text(x, value + 0.02, f"{value:.2f}", ha="center", fontsize=9)
+    ax.set(xticks=classes, ylim=(0, 1.12), xlabel="class", ylabel="probability")
+    if labels is not None:
+        ax.set_xticklabels(labels)
+    return ax
+
+
+def temperature_strip(logits, temperatures) -> Figure:
+    """The same logits at several temperatures, side by side.
+
+    >>> len(temperature_strip([1.0, 3.0, 2.0], [1, 4]).axes)
+    2
+    """
+    figure, axes = new_figure(2.3 * len(temperatures), 2.4, columns=len(temperatures), sharey=True)
+    for T, ax in zip(temperatures, np.atleast_1d(axes), strict=True):
+        probability_bars(softmax(logits, T), ax)
+        ax.set_title(f"T = {T:g}")
+        ax.set_ylabel("probability" if ax is np.atleast_1d(axes)[0] else "")
+    return figure
+
+
+def entropy_against_temperature(temperatures, entropies: dict, ax):
+    """Entropy of rows of logits against T, on a logarithmic scale; the dashes are `log N`.
+
+    >>> _, ax = new_figure(3, 2)
+    >>> len(entropy_against_temperature([1, 10], {"row": [0.2, 0.6]}, ax).lines)
+    2
+    """
+    for (name, values), colour in zip(entropies.items(), (BLUE, ORANGE, GREEN, PINK), strict=False):
+        ax.semilogx(temperatures, values, color=colour, label=name)
+    ax.axhline(np.log(3), color=GREY, ls="--", lw=1)
+    ax.set(xlabel="temperature T", ylabel="entropy (nats)")
+    ax.legend(title="logits")
     return ax

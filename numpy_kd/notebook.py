@@ -1,0 +1,80 @@
+"""What the course notebooks share: showing the library's own code, and sliders with a still twin."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import textwrap
+
+import matplotlib.pyplot as plt
+from IPython.display import Markdown, display
+
+from numpy_kd import plots
+
+STILL = "NUMPY_KD_STILL"  # set while notebooks are executed for reading: pictures, no widgets
+
+
+def start() -> None:
+    """The look of the pictures; called once at the top of a notebook.
+
+    >>> start()
+    """
+    plt.rcParams.update(plots.STYLE | {"figure.dpi": 90, "savefig.dpi": 90})
+
+
+def source(function, docstring: bool = False) -> str:
+    """The source of a function or class, without its docstring unless that is wanted.
+
+    >>> from numpy_kd.probability import entropy
+    >>> print(source(entropy).splitlines()[0])
+    def entropy(p) -> np.ndarray:
+    """
+    text = textwrap.dedent(inspect.getsource(function))
+    if docstring:
+        return text.rstrip()
+    body = ast.parse(text).body[0].body
+    first = body[0]
+    if isinstance(first, ast.Expr) and isinstance(getattr(first, "value", None), ast.Constant):
+        lines = text.splitlines()
+        del lines[first.lineno - 1 : first.end_lineno]
+        text = "\n".join(lines)
+    return text.rstrip()
+
+
+def show_source(*functions, docstring: bool = False) -> None:
+    """Show the library's own code, as it runs.
+
+    >>> show_source(source)
+    <IPython.core.display.Markdown object>
+    """
+    texts = (source(function, docstring) for function in functions)
+    display(Markdown("```python\n" + "\n\n\n".join(texts) + "\n```"))
+
+
+def say(text: str) -> None:
+    """A sentence with numbers that were just computed.
+
+    >>> say("two and two is **4**")
+    <IPython.core.display.Markdown object>
+    """
+    display(Markdown(text))
+
+
+def slider(draw, values, label: str, still=None):
+    """A picture that moves with a slider, where there is somebody to move it.
+
+    Parameters: `draw(value)` returns a matplotlib Figure; `values` those of the slider; `label`
+    its name; `still` a Figure shown instead on a page (default: the picture of the middle value).
+    """
+    if os.environ.get(STILL):
+        display(still if still is not None else draw(values[len(values) // 2]))
+        return
+    import ipywidgets
+
+    def show(value):
+        display(draw(value))
+
+    ipywidgets.interact(
+        show, value=ipywidgets.SelectionSlider(options=list(values), description=label)
+    )

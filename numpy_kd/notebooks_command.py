@@ -1,0 +1,177 @@
+"""Run the course notebooks and write them so that unchanged code changes no text byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from numpy_kd import _files
+from numpy_kd.notebook import STILL
+
+MEASURED = "measured"  # the tag of cells whose numbers depend on the machine
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
+}
+
+
+STRICT = """
+import warnings
+warnings.simplefilter("error")
+warnings.filterwarnings("ignore", module="ipykernel|asyncio|zmq|tornado|traitlets")
+"""
+
+
+def run_all(paths: list[Path]) -> Iterator:
+    """For each path the notebook run afresh, two at a time; a `RuntimeError` for one that fails."""
+    import nbformat
+
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        for failed, text in pool.map(execute, paths):
+            yield RuntimeError(text) if failed else nbformat.reads(text, as_version=4)
+
+
+def execute(path: Path) -> tuple[bool, str]:
+    """Run a notebook in a fresh kernel, warnings as errors, no widgets.
+
+    Returns (False, its normalised file) or (True, the cell that failed and its traceback).
+    """
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(STRICT))
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {
+            **os.environ,
+            STILL: "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parent.parent), *os.environ.get("PYTHONPATH", "").split(":")]
+            ).rstrip(os.pathsep),
+        }
+        client = NotebookClient(
+            notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}
+        )
+        try:
+            client.execute(env=environment, stderr=subprocess.DEVNULL)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+            return True, str(error)
+    del notebook.cells[0]
+    return False, to_text(normalised(notebook))
+
+
+def normalised(notebook):
+    """Counts 1..n, ids cell-01.., no timestamps, no widgets, fixed metadata."""
+    count = 0
+    for number, cell in enumerate(notebook.cells, 1):
+        cell["id"] = f"cell-{number:02}"
+        tags = cell["metadata"].get("tags", [])
+        cell["metadata"] = {"tags": sorted(tags)} if tags else {}
+        if cell["cell_type"] != "code":
+            cell.pop("attachments", None)
+            continue
+        count += 1
+        cell["execution_count"] = count
+        cell["outputs"] = [_output(o, count) for o in _joined(cell["outputs"])]
+    notebook["metadata"] = METADATA
+    notebook["nbformat"], notebook["nbformat_minor"] = 4, 5
+    return notebook
+
+
+def _joined(outputs) -> Iterator[dict]:
+    """Pieces of one stream in one piece; no widgets."""
+    last = None
+    for output in outputs:
+        if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+            continue
+        stream = output["output_type"] == "stream"
+        if stream and last is not None and last.get("name") == output["name"]:
+            last["text"] += output["text"]
+            continue
+        last = output if stream else None
+        yield output
+
+
+def _output(output, count: int) -> dict:
+    if "metadata" in output:
+        output["metadata"] = {}
+    if output["output_type"] == "execute_result":
+        output["execution_count"] = count
+    return output
+
+
+def to_text(notebook) -> str:
+    """The file's content."""
+    import nbformat
+
+    nbformat.validate(notebook)
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def texts(cell) -> list[str]:
+    """What a code cell says in words, one entry an output; digits masked where it is measured."""
+    said = []
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        kinds = [kind for kind in sorted(data) if not kind.startswith("image/")]
+        text = "".join(output.get("text", "")) or "\n".join("".join(data[k]) for k in kinds)
+        pictures = [kind for kind in sorted(data) if kind.startswith("image/")]
+        if MEASURED in cell.get("metadata", {}).get("tags", []):
+            text = re.sub(
+                r"[\s|:*+-]+", " ", re.sub(r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?", "#", text)
+            )
+        elif pictures:  # a figure's words are its size
+            text = ""
+        said.append(" ".join([output["output_type"], *pictures, text]))
+    return said
+
+
+def differences(committed, fresh) -> list[str]:
+    """Where two runs of a notebook differ, cell by cell, in words; pictures only in being there."""
+    found = []
+    if len(committed.cells) != len(fresh.cells):
+        return [f"{len(committed.cells)} cells are committed, {len(fresh.cells)} were run"]
+    for number, (old, new) in enumerate(zip(committed.cells, fresh.cells, strict=True), 1):
+        if texts(old) != texts(new):
+            found.append(
+                f"cell {number}\n{new['source']}\n--- committed\n{texts(old)}\n--- now\n{texts(new)}"
+            )
+    return found
+
+
+def course(folder: Path, names=()) -> list[Path]:
+    """The course notebooks in reading order, or those whose names begin so."""
+    paths = sorted(folder.glob("[0-9]*.ipynb"))
+    chosen = [p for p in paths if not names or any(p.stem.startswith(n) for n in names)]
+    if not chosen:
+        raise ValueError(f"notebooks must be some of {folder}, got {', '.join(names) or 'none'}")
+    return chosen
+
+
+def command(folder: Path, names, write: bool) -> Iterator[str]:
+    """Run notebooks two at a time; write them, or say whether they are as committed."""
+    import nbformat
+
+    paths, stale = course(Path(folder), names), 0
+    for path, fresh in zip(paths, run_all(paths), strict=True):
+        if isinstance(fresh, RuntimeError):
+            raise ValueError(f"{path} fails\n{fresh}")
+        if write:
+            _files.write_text(path, to_text(fresh))
+            yield f"wrote {path}"
+            continue
+        found = differences(nbformat.read(path, as_version=4), fresh)
+        stale += bool(found)
+        yield f"{path}: {'as committed' if not found else 'differs'}"
+        yield from found
+    if stale:
+        raise ValueError(f"{stale} of {len(paths)} notebooks differ from what is committed")
