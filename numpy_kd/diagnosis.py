@@ -52,7 +52,7 @@ class Cause:
                 variants = self.pattern(case)
                 variants = variants if isinstance(variants, list) else [variants]
                 variants = [np.asarray(v) for v in variants]
-        except (Unknown, ValueError):  # not enough is known, or the sizes do not go together
+        except (Unknown, ValueError, ArithmeticError):  # too little is known, or it does not fit
             return np.inf
         wrong = [v for v in variants if not same(v, case.given.get("right"))]
         return min((distance(case.gradient, v) for v in wrong), default=np.inf)
@@ -86,10 +86,13 @@ FACTORS = {  # name: (value in a case, what it is a sign of)
     "1/B": (lambda c: 1 / c.B, "the mean over the batch was taken twice"),
     "N": (lambda c: c.N, "a sum over the classes where a mean is meant"),
     "1/N": (lambda c: 1 / c.N, "a mean over the classes as well as over the batch"),
-    "soft_weight": (lambda c: c.soft_weight, "the soft weight was applied twice"),
-    "1/soft_weight": (lambda c: 1 / c.soft_weight, "the soft weight is missing"),
-    "hard_weight": (lambda c: c.hard_weight, "the hard weight was applied to everything"),
-    "1/hard_weight": (lambda c: 1 / c.hard_weight, "the hard weight was divided out"),
+    "soft_weight": (lambda c: c.nonzero("soft_weight"), "the soft weight was applied twice"),
+    "1/soft_weight": (lambda c: 1 / c.nonzero("soft_weight"), "the soft weight is missing"),
+    "hard_weight": (
+        lambda c: c.nonzero("hard_weight"),
+        "the hard weight was applied to everything",
+    ),
+    "1/hard_weight": (lambda c: 1 / c.nonzero("hard_weight"), "the hard weight was divided out"),
 }
 
 
@@ -165,7 +168,8 @@ def _shuffled(c):
     unit = c.total(soft=c.p / c.T, hard=0 * c.z) / c.p  # what one unit of p adds
     rows = -rest / unit
     order = np.abs(rows[:, None] - c.p[None]).max(axis=-1).argmin(axis=1)
-    if sorted(order) != list(range(len(order))):
+    straight = list(range(len(order)))
+    if sorted(order) != straight or list(order) == straight:
         raise Unknown("order")
     return c.total((c.q - c.p[order]) / c.T)
 
@@ -393,7 +397,7 @@ def blind_spots(context: Mapping | None) -> list[str]:
         numbers |= {"T": case.T, "T^2": case.T**2} if case.T != 1 else {}
     for (a, value), (b, other) in combinations(numbers.items(), 2):
         if value == other != 1:
-            spots.append(f"{a} and {b} are both {value:g}: as factors they look the same")
+            spots.append(f"{a} and {b} are both {value:g}: one may pass for the other")
     return spots
 
 

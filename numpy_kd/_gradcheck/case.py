@@ -113,6 +113,12 @@ class Case:
                 return dz @ self.W.T
         return dz
 
+    def nonzero(self, name: str) -> float:
+        """A number of the context, if it can be a factor at all."""
+        if not getattr(self, name):
+            raise Unknown(name)
+        return float(self.given[name])
+
     def _size(self, *places, given):
         if given in self.given:
             return int(self.given[given])

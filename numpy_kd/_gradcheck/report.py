@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from textwrap import fill
 
+import numpy as np
+
 VERDICTS = ("ok", "dead", "inconclusive", "wrong")  # from the best to the worst
 SAID = {
     "ok": "the gradient is the derivative of f",
@@ -192,3 +194,23 @@ class GradientReport:
             )
             rows.append(f"<table><tr>{cells}</tr>{lines}</table>")
         return "<div>" + "".join(rows) + "</div>"
+
+
+def like_float32(miss, numerical, scale, limit) -> bool:
+    """Not one entry that is off, but most of them a little, as rounding does it."""
+    relative = miss[numerical != 0] / np.abs(numerical[numerical != 0])
+    typical = np.median(relative) if relative.size else 0.0
+    return miss.max() < limit * scale and 1e-9 < typical < limit
+
+
+def concentration(miss, shape, name) -> str:
+    """Whether the errors sit in one row, or in one column (of logits: an example, or a class)."""
+    if len(shape) != 2 or min(shape) < 2 or np.count_nonzero(miss) < 2:
+        return "one entry" if np.count_nonzero(miss) == 1 and miss.size > 1 else ""
+    energy = (miss.reshape(shape) / miss.max()) ** 2
+    words = ("example", "class") if name == "dlogits" else ("row", "column")
+    for axis, word in zip((1, 0), words, strict=True):
+        share = energy.sum(axis=axis) / energy.sum()
+        if share.max() > 0.9:
+            return f"all in {word} {int(share.argmax())}"
+    return ""

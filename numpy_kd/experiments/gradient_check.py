@@ -100,7 +100,7 @@ def score_correct_networks(networks: int) -> dict:
         report = check_network(mlp, x, loss, context=context, level=level, rng=seed)
         verdicts[report.verdict] += 1
         errors.append(report.error)
-    return {"verdicts": verdicts, "of": networks, "largest_error": max(errors, default=0.0)}
+    return {"verdicts": verdicts, "of": networks, "largest_error": float(max(errors, default=0.0))}
 
 
 def score_one_entry(seeds: int) -> dict:
