@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import html
 import inspect
 import os
 import textwrap
 
 import matplotlib.pyplot as plt
-from IPython.display import Markdown, display
+from IPython.display import HTML, Markdown, display
 
 from numpy_kd import plots
 
@@ -46,10 +47,10 @@ def show_source(*functions, docstring: bool = False) -> None:
     """Show the library's own code, as it runs.
 
     >>> show_source(source)
-    <IPython.core.display.Markdown object>
+    <IPython.core.display.HTML object>
     """
     texts = (source(function, docstring) for function in functions)
-    display(Markdown("```python\n" + "\n\n\n".join(texts) + "\n```"))
+    display(HTML("<pre>" + html.escape("\n\n\n".join(texts)) + "</pre>"))
 
 
 def say(text: str) -> None:

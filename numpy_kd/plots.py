@@ -195,3 +195,36 @@ def entropy_against_temperature(temperatures, entropies: dict, ax):
     ax.set(xlabel="temperature T", ylabel="entropy (nats)")
     ax.legend(title="logits")
     return ax
+
+
+# --- divergences -----------------------------------------------------------------------------
+
+
+def above_its_tangent(d, ax):
+    """The exponential and its tangent at 0: the gap between them is a term of the divergence.
+
+    >>> _, ax = new_figure(3, 2)
+    >>> len(above_its_tangent(np.linspace(-1, 1, 5), ax).lines)
+    2
+    """
+    ax.plot(d, np.exp(d), color=BLUE, label=r"$e^d$")
+    ax.plot(d, 1 + d, color=ORANGE, label=r"$1 + d$")
+    ax.fill_between(d, 1 + d, np.exp(d), color=BLUE, alpha=0.12, lw=0)
+    ax.set(xlabel=r"$d = \log(q/p)$", ylabel="value")
+    ax.legend()
+    return ax
+
+
+def two_fits(x, target, forward, backward, ax):
+    """A row with two bumps, and the single bumps nearest to it by KL in either direction.
+
+    >>> _, ax = new_figure(3, 2)
+    >>> len(two_fits([0, 1], [0.5, 0.5], [0.4, 0.6], [0.1, 0.9], ax).lines)
+    2
+    """
+    ax.fill_between(x, target, color=GREY, alpha=0.25, lw=0, label="p")
+    ax.plot(x, forward, color=BLUE, label=r"q with the least KL(p $\|$ q)")
+    ax.plot(x, backward, color=ORANGE, label=r"q with the least KL(q $\|$ p)")
+    ax.set(xlabel="x", ylabel="probability")
+    ax.legend()
+    return ax
