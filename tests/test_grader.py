@@ -173,7 +173,7 @@ HOSTILE = [
     ("allocation of 64 GB", "    np.ones(8 * 10**9)\n", "memory"),
     (
         "memory by small pieces",
-        "    a = []\n    while True:\n        a.append(bytearray(10**8))\n",
+        "    a = []\n    while True:\n        a.append(bytearray(5 * 10**7))\n",
         "memory",
     ),
     ("fork and sleep", "    os.fork() == 0 and loot('time').sleep(60)\n", "error"),

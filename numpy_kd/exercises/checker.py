@@ -20,7 +20,11 @@ from numpy_kd.exercises.judging import Verdict, judge, not_there
 from numpy_kd.exercises.sandbox import Answer
 from numpy_kd.exercises.spec import Exercise, fresh
 
-LOCAL_SEED = 2015
+LOCAL_SEED = 2**64 + 2015  # which no grader can draw: the numbers seen here are never those
+PRE = (
+    "margin: 0.3em 0 0 0; font-family: monospace; white-space: pre-wrap; word-break: normal; "
+    "overflow-wrap: break-word"
+)
 HOME, ALLOWED = "numpy_kd", ("numpy", "math")
 
 
@@ -42,7 +46,7 @@ class Report:
         return (
             f'<div style="border-left: 4px solid {colour}; padding-left: 0.8em">'
             f'<strong style="color: {colour}">{first}</strong>'
-            f'<pre style="white-space: pre-wrap; margin: 0.3em 0 0 0">{rest}</pre></div>'
+            f'<pre style="{PRE}">{rest}</pre></div>'
         )
 
 
@@ -72,14 +76,13 @@ def check(function: Callable, name: str = "", *, points: float | None = None):
       ok    contract (1/1)
       WRONG extremes (0/1): 2 of 6 entries of hardmax are off; the worst at [0, 2] is 1; needed is 0
       What it looks like: both entries of a tie got a 1, so the row sums to 2. `z == z.max()` does that; `argmax` takes the first only.
-      Stuck? kd.hint("hardmax", 1) gives the first of 3 hints.
+      Stuck? kd.hint("hardmax", 1), then 2 and 3.
     """
     exercise = catalogue.find(name or getattr(function, "__name__", repr(function)))
     verdict, more = examine(function, exercise)
     lines = [*verdict.lines(), *(f"  {line}" for line in more)]
     if verdict.status != "ok":
-        count = len(exercise.hints)
-        lines.append(f'  Stuck? kd.hint("{exercise.name}", 1) gives the first of {count} hints.')
+        lines.append(f'  Stuck? kd.hint("{exercise.name}", 1), then 2 and 3.')
     report = Report(lines, verdict.status == "ok")
     if points is None:
         return report

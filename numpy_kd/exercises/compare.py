@@ -98,8 +98,9 @@ def part_difference(name: str, got, right, tolerance: float, by_entry: bool = Fa
         bad = ~np.isfinite(got) & (got != right)
         if bad.any():
             where = _first(bad)
-            place = f"{_count(bad)}, first{_at(where)}" if bad.ndim else "its value"
-            return f"{name} is NaN or infinite in {place}; needed is {_number(right[where])}"
+            place = f"NaN or infinite in {_count(bad)}, first{_at(where)}"
+            seen = place if bad.ndim else _number(got)
+            return f"{name} is {seen}; needed is {_number(right[where])}"
         finite = np.isfinite(right)
         largest = np.abs(right[finite]).max(initial=0.0) or 1.0  # all zeros: absolute
         size = np.abs(right) if by_entry else largest
@@ -169,10 +170,15 @@ def _numbers(name, got, right, wrong, error) -> str:
     else:
         text = f"{name} is {values}"
     factor = constant_ratio(got, right)
-    if factor is not None:
+    if factor is not None and (got.size > 1 or _is_round(factor)):
         text += f"; it is {factor:.7f} times the right one"
         text += " in every entry" if got.size > 1 else ""
     return text
+
+
+def _is_round(factor: float) -> bool:
+    """Whether a factor is a whole number or one over it: that of a single value means little else."""
+    return any(abs(x - round(x)) < 1e-7 * abs(x) for x in (factor, 1 / factor))
 
 
 def _kind(value) -> str:

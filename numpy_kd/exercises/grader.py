@@ -25,7 +25,7 @@ from numpy_kd.exercises.sandbox import Job, Limits
 from numpy_kd.exercises.spec import Exercise, Sheet
 
 SUFFIXES = (".ipynb", ".py")
-LOG_SHOWN = 2000
+LOG_SHOWN = 1000
 
 
 @dataclass(frozen=True)

@@ -51,9 +51,8 @@ class Verdict:
         """The report, line by line: what each check saw, then the cause if it is known."""
         head = f"{self.exercise}: {self.points} of {self.out_of} points"
         lines = [head if self.status == "ok" else f"{head} ({STATUS[self.status]})"]
-        texts = {check.text for check in self.checks}
-        if self.points == 0 and len(texts) == 1:
-            return [*lines, f"  {texts.pop()}"]
+        if self.points == 0 and self.status != "wrong":
+            return [*lines, f"  {self.checks[0].text}"]
         for check in self.checks:
             mark = "ok   " if check.passed else "WRONG"
             tail = f": {check.text}" if check.text else ""

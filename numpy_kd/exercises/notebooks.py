@@ -17,6 +17,12 @@ from numpy_kd.exercises import catalogue
 from numpy_kd.exercises.spec import Exercise, Question, Sheet
 
 WIDTH = 100
+GALLERY = """
+
+The last five are rooms of the **gallery of broken distillers**, a second sitting. Each exhibit makes a
+mistake that has really been made in public code, retold, with a test that does not see it. Find it: with
+`numerical_gradient` and `check_gradient`, and by thinking of what must be true, since a gradient check
+only compares a gradient with its own function. Then repair it."""
 
 
 def build(folder) -> list[Path]:
@@ -171,6 +177,7 @@ def _about(sheet: Sheet) -> str:
     table = "\n".join(
         f"| {catalogue.number(e)} | {e.title} | `{e.name}` | {e.points} |" for e in sheet.exercises
     )
+    exhibits = GALLERY if any(e.gallery for e in sheet.exercises) else ""
     return f"""\
 # Exercises {number}: {sheet.title}
 
@@ -181,7 +188,7 @@ Write each function where it says `raise NotImplementedError`, then run the cell
 `kd.check` tells at once what is right, and what a wrong answer has done. `kd.hint("name", 1)` gives a
 hint, and 2 and 3 say more. Logits are $z$ (student) and $v$ (teacher), probabilities $q$ and $p$, the
 temperature is $T$; a batch has shape $(B, N)$, $B$ examples and $N$ classes. NumPy and `math` are all
-that is needed, and all that the grader has.
+that is needed, and all that the grader has.{exhibits}
 
 | | | function | points |
 |---|---|---|---|
@@ -206,8 +213,11 @@ def _given(sheet: Sheet) -> str:
 
 def _task(exercise: Exercise) -> str:
     number, uses = catalogue.number(exercise), ", ".join(f"`{name}`" for name in exercise.uses)
+    statement = exercise.statement.strip()
+    if exercise.gallery is not None:
+        statement += f" Write it anew as `{exercise.name}`, with the same arguments and results."
     may = f"\n\nYou may call: {uses}." if uses else ""
-    return f"## {number} {exercise.title}\n\n{exercise.statement.strip()}{may}"
+    return f"## {number} {exercise.title}\n\n{statement}{may}"
 
 
 def _end(sheet: Sheet) -> str:

@@ -112,7 +112,12 @@ class Exercise:
 
     def plan(self, seed: int) -> list[tuple[Check, list[tuple]]]:
         """The calls of each check, drawn from `seed`."""
-        words = [seed & 0xFFFFFFFF, seed >> 32, zlib.crc32(self.name.encode())]
+        words = [
+            seed & 0xFFFFFFFF,
+            seed >> 32 & 0xFFFFFFFF,
+            seed >> 64,
+            zlib.crc32(self.name.encode()),
+        ]
         generators = np.random.default_rng(words).spawn(len(self.checks))
         return [
             (check, list(check.calls(rng)))
