@@ -62,6 +62,16 @@ def say(text: str) -> None:
     display(Markdown(text))
 
 
+def table(rows, head) -> None:
+    """A table of what was just computed: the columns' names, and rows of strings or numbers.
+
+    >>> table([["T = 1", 0.25]], ["temperature", "error"])
+    <IPython.core.display.Markdown object>
+    """
+    marks = ["---"] + ["---:"] * (len(head) - 1)
+    display(Markdown("\n".join(f"| {' | '.join(map(str, row))} |" for row in (head, marks, *rows))))
+
+
 def slider(draw, values, label: str, still=None):
     """A picture that moves with a slider, where there is somebody to move it.
 

@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from numpy_kd import _files
+from numpy_kd.limits import high_temperature_gradient, logit_gradient
+from numpy_kd.limits import high_temperature_gradient, logit_gradient
 from numpy_kd.probability import softmax
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY = (
@@ -227,4 +229,205 @@ def two_fits(x, target, forward, backward, ax):
     ax.plot(x, backward, color=ORANGE, label=r"q with the least KL(q $\|$ p)")
     ax.set(xlabel="x", ylabel="probability")
     ax.legend()
+    return ax
+
+
+# --- the gradient, and its limit at a high temperature ---------------------------------------
+
+
+def power_curves(x, curves: dict, ax, xlabel: str, guides=(), ylabel: str = "relative error"):
+    """Curves on two logarithmic scales, where a power of `x` is a straight line.
+
+    `curves` maps a name to one value for each `x`; what is below 1e-17 is drawn there. `guides`
+    are triples (x, y, slope): a short grey line of that slope through that point.
+
+    >>> _, ax = new_figure(4, 3)
+    >>> errors = {"order 1": [0.1, 0.01], "order 2": [0.01, 0.0001]}
+    >>> len(power_curves([10, 100], errors, ax, "T", guides=[(30, 0.1, -1)]).lines)
+    3
+    """
+    for (name, values), colour in zip(curves.items(), (BLUE, ORANGE, GREEN, PINK), strict=False):
+        ax.loglog(x, np.maximum(values, 1e-17), color=colour, lw=1.8, label=name)
+    for at, y, slope in guides:
+        near = at * np.array([10**-0.5, 10**0.5])
+        ax.loglog(near, y * (near / at) ** slope, color=GREY, lw=1, ls="--")
+        ax.annotate(
+            f"slope {slope:g}",
+            (at, y),
+            (6, 4 if slope < 0 else -4),
+            textcoords="offset points",
+            va="bottom" if slope < 0 else "top",
+            color=GREY,
+            fontsize=9,
+        )
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend()
+    return ax
+
+
+def pulls(q, p, gradient) -> Figure:
+    """Student, teacher, and the step down the gradient: which logits rise, which fall.
+
+    >>> len(pulls([0.2, 0.8], [0.6, 0.4], [-0.4, 0.4]).axes)
+    2
+    """
+    figure, (left, right) = new_figure(9, 2.8, columns=2)
+    classes = np.arange(len(q))
+    left.bar(classes - 0.2, q, 0.4, color=COLOURS["distilled"], label="student q")
+    left.bar(classes + 0.2, p, 0.4, color=COLOURS["teacher"], label="teacher p")
+    left.set(xticks=classes, xlabel="class", ylabel="probability", title="What each believes")
+    left.legend()
+    step = -np.asarray(gradient)
+    right.bar(classes, step, 0.6, color=np.where(step > 0, GREEN, RED))
+    right.axhline(0, color="black", lw=0.8)
+    right.set(xticks=classes, xlabel="class", ylabel="$-dC/dz$ (nats per unit of logit)")
+    right.set_title("Where the student's logits are pushed")
+    return figure
+
+
+def limit_strip(logits, teacher_logits, temperatures) -> Figure:
+    """Soft targets of one example, and its gradient times `N T**2` beside the limit `z - v`.
+
+    Parameters: `logits`, `teacher_logits` (N,); `temperatures` one column of pictures each.
+
+    >>> len(limit_strip([0.0, 1.0], [2.0, 1.0], [1, 20]).axes)
+    4
+    """
+    z, v = np.array([logits]), np.array([teacher_logits])
+    columns, classes = len(temperatures), np.arange(z.size)
+    size = (max(5, 2.6 * columns), 4.4)
+    figure, axes = new_figure(*size, columns, rows=2, sharey="row", squeeze=False)
+    for T, above, below in zip(temperatures, *axes, strict=True):
+        above.bar(classes - 0.2, softmax(z, T)[0], 0.4, color=COLOURS["distilled"], label="q")
+        above.bar(classes + 0.2, softmax(v, T)[0], 0.4, color=COLOURS["teacher"], label="p")
+        above.set(xticks=classes, ylim=(0, 1), title=f"T = {T:g}")
+        exact = z.size * T**2 * logit_gradient(z, v, T)[0]
+        limit = z.size * T**2 * high_temperature_gradient(z, v, T, zero_mean=False)[0]
+        below.bar(classes, exact, 0.6, color=SKY, label="$N T^2 \\, dC/dz$")
+        below.plot(classes, limit, "_", color="black", ms=11, mew=2, label="limit")
+        below.axhline(0, color="black", lw=0.8)
+        below.set(
+            xticks=classes, xlabel="class", ylim=1.3 * np.abs(limit).max() * np.array([-1, 1])
+        )
+    axes[0, 0].set_ylabel("probability")
+    axes[1, 0].set_ylabel("units of logit")
+    for row in axes:
+        row[-1].legend(fontsize=9)
+    return figure
+
+
+def gradient_shares(logits, shares: dict, ax):
+    """Which class the student is taught about: the share of each in one gradient, by temperature.
+
+    Parameters: `logits` (N,) the teacher's, written below the classes; `shares` {T: (N,)}.
+
+    >>> _, ax = new_figure(4, 3)
+    >>> len(gradient_shares([5.0, -9.0], {1: [1.0, 0.0], 100: [0.6, 0.4]}, ax).patches)
+    4
+    """
+    width, classes = 0.8 / len(shares), np.arange(len(logits))
+    for k, (T, row) in enumerate(shares.items()):
+        x = classes + width * (k - (len(shares) - 1) / 2)
+        colour = (BLUE, SKY, ORANGE, RED)[k % 4]
+        ax.bar(x, 100 * np.asarray(row), width, color=colour, label=f"T = {T:g}")
+    ax.set_xticks(classes, [f"{logit:.0f}" for logit in logits])
+    ax.set(xlabel="teacher's logit of the class", ylabel="share of the gradient (%)")
+    ax.legend()
+    return ax
+
+
+# --- gradients and their limit ---------------------------------------------------------------
+
+
+def step_errors(steps, errors: dict, ax):
+    """Relative error of a numerical derivative against its step; rounding is the floor.
+
+    >>> _, ax = new_figure(3, 2)
+    >>> len(step_errors([1e-8, 1e-4], {"central": [1e-8, 1e-9]}, ax).lines)
+    1
+    """
+    for (name, values), colour in zip(errors.items(), (ORANGE, BLUE), strict=False):
+        ax.loglog(steps, np.maximum(values, 1e-17), color=colour, label=name)
+    ax.set(xlabel="step h", ylabel="relative error", ylim=(1e-18, 1e2))
+    ax.legend()
+    return ax
+
+
+def limit_errors(temperatures, errors: dict, ax):
+    """Relative error of the high-temperature formulas against T.
+
+    >>> _, ax = new_figure(3, 2)
+    >>> len(limit_errors([1, 10], {"first order": [1, 0.1]}, ax).lines)
+    1
+    """
+    for (name, values), colour in zip(errors.items(), (ORANGE, BLUE, GREEN), strict=False):
+        ax.loglog(temperatures, values, color=colour, label=name)
+    ax.set(xlabel="temperature T", ylabel="relative error of the gradient")
+    ax.legend()
+    return ax
+
+
+def gradient_sizes(temperatures, soft, hard: float, ax):
+    """Mean size of the soft gradient, without and with `T**2`, beside the hard one.
+
+    >>> _, ax = new_figure(3, 2)
+    >>> len(gradient_sizes([1, 10], [0.1, 0.001], 0.05, ax).lines)
+    3
+    """
+    temperatures, soft = np.asarray(temperatures, float), np.asarray(soft)
+    ax.loglog(temperatures, soft, "o-", color=ORANGE, ms=4, label="soft term")
+    ax.loglog(
+        temperatures, temperatures**2 * soft, "o-", color=BLUE, ms=4, label=r"$T^2$ soft term"
+    )
+    ax.axhline(hard, color=GREY, ls="--", lw=1, label="hard term")
+    ax.set(xlabel="temperature T", ylabel="mean |gradient|")
+    ax.legend()
+    return ax
+
+
+def gradient_shares(shares, limit, temperature: float) -> Figure:
+    """Each logit's share of the gradient, and its share in the limit.
+
+    >>> len(gradient_shares([0.5, 0.5], [0.4, 0.6], 2.0).axes)
+    1
+    """
+    figure, ax = new_figure(6, 2.5)
+    _share_bars(shares, limit, temperature, ax)
+    ax.legend()
+    return figure
+
+
+def gradient_share_strip(logits, teacher_logits, temperatures) -> Figure:
+    """`gradient_shares` at several temperatures, side by side.
+
+    >>> len(gradient_share_strip([[1.0, 0.0]], [[2.0, 0.0]], [1, 10]).axes)
+    2
+    """
+    figure, axes = new_figure(2.4 * len(temperatures), 2.5, columns=len(temperatures), sharey=True)
+    for T, ax in zip(temperatures, axes, strict=True):
+        exact = np.abs(logit_gradient(logits, teacher_logits, T)[0])
+        limit = np.abs(high_temperature_gradient(logits, teacher_logits, T, zero_mean=False)[0])
+        _share_bars(exact / exact.sum(), limit / limit.sum(), T, ax)
+        ax.set_ylabel("share of the gradient" if ax is axes[0] else "")
+    axes[0].legend()
+    return figure
+
+
+def _share_bars(shares, limit, temperature, ax):
+    classes = np.arange(len(shares))
+    ax.bar(classes - 0.2, shares, 0.4, color=BLUE, label="exact")
+    ax.bar(classes + 0.2, limit, 0.4, color="#bbbbbb", label="limit")
+    ax.set(xticks=classes, xlabel="logit", ylabel="share of the gradient", ylim=(0, 1))
+    ax.set_title(f"T = {temperature:g}")
+
+
+def lost_digits(temperatures, errors, ax):
+    """Error of the textbook's `q - p` against T: a digit for each power of ten.
+
+    >>> _, ax = new_figure(3, 2)
+    >>> len(lost_digits([1, 10], [1e-16, 1e-15], ax).lines)
+    1
+    """
+    ax.loglog(temperatures, np.maximum(errors, 1e-17), color=ORANGE)
+    ax.set(xlabel="temperature T", ylabel="error of the textbook\nformula (relative)")
     return ax
