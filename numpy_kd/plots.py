@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 from numpy_kd import _files
 from numpy_kd.limits import high_temperature_gradient, logit_gradient
-from numpy_kd.limits import high_temperature_gradient, logit_gradient
 from numpy_kd.probability import softmax
 
 BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY = (
@@ -316,13 +315,13 @@ def limit_strip(logits, teacher_logits, temperatures) -> Figure:
     return figure
 
 
-def gradient_shares(logits, shares: dict, ax):
+def shares_by_temperature(logits, shares: dict, ax):
     """Which class the student is taught about: the share of each in one gradient, by temperature.
 
     Parameters: `logits` (N,) the teacher's, written below the classes; `shares` {T: (N,)}.
 
     >>> _, ax = new_figure(4, 3)
-    >>> len(gradient_shares([5.0, -9.0], {1: [1.0, 0.0], 100: [0.6, 0.4]}, ax).patches)
+    >>> len(shares_by_temperature([5.0, -9.0], {1: [1.0, 0.0], 100: [0.6, 0.4]}, ax).patches)
     4
     """
     width, classes = 0.8 / len(shares), np.arange(len(logits))
