@@ -430,3 +430,23 @@ def lost_digits(temperatures, errors, ax):
     ax.loglog(temperatures, np.maximum(errors, 1e-17), color=ORANGE)
     ax.set(xlabel="temperature T", ylabel="error of the textbook\nformula (relative)")
     return ax
+
+
+# --- networks --------------------------------------------------------------------------------
+
+
+def spread_by_depth(spreads: dict, axes):
+    """Standard deviation of the activations by layer: one panel an activation, one line a start.
+
+    >>> _, axes = new_figure(3, 2, columns=2)
+    >>> panels = {"tanh": {"He": [1, 1]}, "relu": {"He": [1, 1]}}
+    >>> len(spread_by_depth(panels, axes)[0].lines)
+    1
+    """
+    colours = (GREY, RED, ORANGE, BLUE, GREEN)
+    for ax, (title, by_rule) in zip(axes, spreads.items(), strict=True):
+        for (name, values), colour in zip(by_rule.items(), colours, strict=False):
+            ax.semilogy(np.arange(1, len(values) + 1), values, "o-", ms=3, color=colour, label=name)
+        ax.set(xlabel="layer", ylabel="standard deviation", title=title)
+    axes[0].legend(title="weights")
+    return axes
