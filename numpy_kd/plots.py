@@ -450,3 +450,36 @@ def spread_by_depth(spreads: dict, axes):
         ax.set(xlabel="layer", ylabel="standard deviation", title=title)
     axes[0].legend(title="weights")
     return axes
+
+
+def descent_paths(surfaces, titles, axes):
+    """Contours of a loss of two weights, and the path of a descent from the origin.
+
+    >>> _, axes = new_figure(3, 2, columns=2)
+    >>> bowl = (lambda w: float((w**2).sum()), np.array([[1.0, 1.0], [0.2, 0.1]]))
+    >>> len(descent_paths([bowl, bowl], ["one", "other"], axes)[0].lines)
+    1
+    """
+    for ax, (surface, path), title in zip(axes, surfaces, titles, strict=True):
+        centre, reach = path[-1], 1.6 * np.abs(path - path[-1]).max(axis=0) + 1e-3
+        grid = [np.linspace(c - r, c + r, 60) for c, r in zip(centre, reach, strict=True)]
+        heights = [[surface(np.array([a, b])) for a in grid[0]] for b in grid[1]]
+        ax.contour(*grid, heights, levels=14, colors="#bbbbbb", linewidths=0.8)
+        ax.plot(*path.T, "o-", color=BLUE, ms=3, lw=1)
+        ax.set(xlabel="weight of input 1", ylabel="weight of input 2", title=title)
+    return axes
+
+
+def schedule_curves(schedules: dict, steps: int, ax):
+    """Learning rate against step, one line a schedule.
+
+    >>> _, ax = new_figure(3, 2)
+    >>> len(schedule_curves({"constant": lambda step: 0.1}, 10, ax).lines)
+    1
+    """
+    colours = (GREY, ORANGE, GREEN, BLUE, PINK)
+    for (name, schedule), colour in zip(schedules.items(), colours, strict=False):
+        ax.plot(range(steps), [schedule(step) for step in range(steps)], color=colour, label=name)
+    ax.set(xlabel="step", ylabel="learning rate")
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
