@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numpy_kd.exercises import catalogue, child, extract, gradebook, grader, sandbox
+from numpy_kd.exercises import catalogue, child, extract, gradebook, grader, lockdown, sandbox
 from numpy_kd.exercises.grader import Settings, grade_exercise, grade_file, grade_folder
 from numpy_kd.exercises.sandbox import Answer, Job, Limits
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are thos
 
 @pytest.fixture(scope="module")
 def links():
-    with sandbox.numpy_links() as directory:
+    with sandbox.numpy_links() as directory, sandbox.closed_to_inspection():
         yield directory
 
 
@@ -225,6 +225,16 @@ HOSTILE = [
         "    return open(f'/proc/{os.getppid()}/environ').read()\n",
         "error",
     ),
+    ("opens a connection", "    loot('socket').socket()\n", "error"),
+    ("empties a file", "    os.truncate('/tmp/nothing', 0)\n", "error"),
+    ("renames a file", "    os.rename('/tmp', '/tmp2')\n", "error"),
+    ("deletes a file", "    os.unlink('/tmp/nothing')\n", "error"),
+    ("makes a link", "    os.symlink('/etc/passwd', 'x')\n", "error"),
+    (
+        "takes the grader's time away",
+        "    r = loot('resource')\n    r.prlimit(os.getppid(), r.RLIMIT_CPU, (0, 0))\n",
+        "error",
+    ),
     (
         "raises its own limits",
         "    r = loot('resource')\n    r.setrlimit(r.RLIMIT_NOFILE, (4096, 4096))\n",
@@ -336,7 +346,55 @@ def test_the_child_has_its_limits_and_an_empty_world(links, tmp_path):
     assert (memory, size, processes) == (1 << 30, 0, 0)
     assert user == child.NOBODY or os.getuid() != 0
     assert variables == len(sandbox.ENVIRONMENT) and own_group
-    assert "no new processes" in outcome.active and "RLIMIT_CPU" in outcome.active
+    assert {"no new processes", "RLIMIT_CPU"} <= set(outcome.active)
+    known = os.uname().machine in lockdown.ARCHITECTURES
+    assert ("system calls filtered" in outcome.active) == known
+
+
+@pytest.mark.skipif(os.uname().machine not in lockdown.ARCHITECTURES, reason="no table for it")
+@pytest.mark.parametrize(
+    "call",
+    [
+        "os.kill(os.getpid(), 0)",
+        "os.unlink(path)",
+        "os.rename(path, path + 'x')",
+        "os.truncate(path, 0)",
+        "os.chmod(path, 0)",
+        "os.utime(path)",
+        "os.link(path, path + 'x')",
+        "os.mkdir(path + 'x')",
+        "open(path, 'w')",
+        "open(path, 'a')",
+        "open(path, 'r+')",
+        "os.open(path, os.O_RDONLY | os.O_TRUNC)",
+        "socket.socket()",
+        "resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (9, 9))",
+    ],
+)
+def test_the_filter_refuses_and_lets_reading_pass(call, tmp_path):
+    """In a process of this very user: the file's owner may not change it either."""
+    path = tmp_path / "kept.txt"
+    path.write_text("kept")
+    program = (
+        f"import os, socket, resource, sys\npath = {str(path)!r}\n"
+        "from numpy_kd.exercises.lockdown import lock\n"
+        "assert lock() and open(path).read() == 'kept'\n"
+        "resource.getrlimit(resource.RLIMIT_CPU)\n"
+        f"try:\n    {call}\nexcept PermissionError:\n    sys.exit(7)\n"
+    )
+    status = subprocess.run([sys.executable, "-c", program], cwd=HERE.parent, check=False)
+    assert status.returncode == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"] and path.read_text() == "kept"
+
+
+def test_the_filter_is_the_same_on_both_architectures():
+    names = [entry.split() for entry in lockdown.REFUSED.strip().replace("\n", ",").split(",")]
+    for which, machine in enumerate(lockdown.ARCHITECTURES):
+        numbers = [int(row[1 + which]) for row in names if int(row[1 + which])]
+        assert len(numbers) == len(set(numbers))
+        lines = lockdown.program(machine)
+        tested = [operand for code, *_, operand in lines if code == lockdown.JUMP_EQUAL]
+        assert set(numbers) <= set(tested) and all(max(line[1:3]) < 256 for line in lines)
 
 
 # --- correct code that must not be failed -------------------------------------------------------

@@ -14,7 +14,14 @@ from numpy_kd.exercises.grader import Settings, grade_folder, new_seed
 from numpy_kd.exercises.sandbox import Limits
 
 NOTEBOOKS = "notebooks/exercises"
-ALL_LIMITS = ("RLIMIT_CPU", "RLIMIT_AS", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "no new processes")
+ALL_LIMITS = (
+    "RLIMIT_CPU",
+    "RLIMIT_AS",
+    "RLIMIT_FSIZE",
+    "RLIMIT_NOFILE",
+    "no new processes",
+    "system calls filtered",
+)
 
 
 def add_commands(commands) -> None:

@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_kd.exercises import child
+from numpy_kd.exercises import child, lockdown
 
-PROGRAM = (
-    "import sys; sys.path.append(sys.argv[1])\n"
-    + Path(child.__file__).read_text(encoding="utf-8")
-    + "\nserve()\n"
+IMPORT = "from numpy_kd.exercises.lockdown import lock\n"
+PROGRAM = "import sys; sys.path.append(sys.argv[1])\n{}\n{}\nserve()\n".format(
+    Path(lockdown.__file__).read_text(encoding="utf-8"),
+    Path(child.__file__).read_text(encoding="utf-8").replace(IMPORT, ""),
 )
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
