@@ -238,7 +238,8 @@ def power_curves(x, curves: dict, ax, xlabel: str, guides=(), ylabel: str = "rel
     """Curves on two logarithmic scales, where a power of `x` is a straight line.
 
     `curves` maps a name to one value for each `x`; what is below 1e-17 is drawn there. `guides`
-    are triples (x, y, slope): a short grey line of that slope through that point.
+    are (x, y, slope) or (x, y, slope, "left"): a short grey line of that slope through that
+    point, its label on the right or on the left.
 
     >>> _, ax = new_figure(4, 3)
     >>> errors = {"order 1": [0.1, 0.01], "order 2": [0.01, 0.0001]}
@@ -247,15 +248,17 @@ def power_curves(x, curves: dict, ax, xlabel: str, guides=(), ylabel: str = "rel
     """
     for (name, values), colour in zip(curves.items(), (BLUE, ORANGE, GREEN, PINK), strict=False):
         ax.loglog(x, np.maximum(values, 1e-17), color=colour, lw=1.8, label=name)
-    for at, y, slope in guides:
+    for at, y, slope, *side in guides:
         near = at * np.array([10**-0.5, 10**0.5])
         ax.loglog(near, y * (near / at) ** slope, color=GREY, lw=1, ls="--")
+        to_left, above = side == ["left"], slope < 0 or side == ["left"]
         ax.annotate(
             f"slope {slope:g}",
             (at, y),
-            (6, 4 if slope < 0 else -4),
+            (-6 if to_left else 6, 3 if above else -3),
             textcoords="offset points",
-            va="bottom" if slope < 0 else "top",
+            ha="right" if to_left else "left",
+            va="bottom" if above else "top",
             color=GREY,
             fontsize=9,
         )
@@ -482,4 +485,54 @@ def schedule_curves(schedules: dict, steps: int, ax):
         ax.plot(range(steps), [schedule(step) for step in range(steps)], color=colour, label=name)
     ax.set(xlabel="step", ylabel="learning rate")
     ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return ax
+
+
+# --- teacher and student ---------------------------------------------------------------------
+
+
+def heat_maps(errors, temperatures, weights, axes):
+    """Errors by weight and temperature over seeds: their mean, and their spread beside it.
+
+    `errors` has shape (weights, temperatures, seeds), in per cent.
+
+    >>> _, axes = new_figure(4, 2, columns=2)
+    >>> len(heat_maps(np.ones((2, 3, 4)), [1, 2, 4], [0.5, 1], axes)[0].images)
+    1
+    """
+    errors = np.asarray(errors)
+    for ax, values, title in zip(
+        axes,
+        (errors.mean(-1), errors.std(-1)),
+        ("mean errors (%)", "standard deviation"),
+        strict=True,
+    ):
+        ax.imshow(values, cmap="Blues", aspect="auto", origin="lower")
+        middle = (values.max() + values.min()) / 2
+        for (row, column), value in np.ndenumerate(values):
+            colour = "white" if value > middle else "black"
+            ax.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour)
+        ax.set_xticks(range(len(temperatures)), temperatures)
+        ax.set_yticks(range(len(weights)), weights)
+        ax.set(xlabel="temperature T", ylabel="soft weight", title=title)
+    return axes
+
+
+def errors_by_temperature(temperatures, errors, names, ax):
+    """Errors against T, one line a student; the band is one standard deviation over seeds.
+
+    `errors` has shape (students, temperatures, seeds), in per cent.
+
+    >>> _, ax = new_figure(4, 2)
+    >>> len(errors_by_temperature([1, 4], np.ones((1, 2, 3)), ["small"], ax).lines)
+    1
+    """
+    for values, name, colour in zip(errors, names, (RED, ORANGE, BLUE), strict=False):
+        mean, spread = values.mean(-1), values.std(-1)
+        ax.fill_between(temperatures, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
+        ax.semilogx(temperatures, mean, "o-", ms=4, color=colour, label=name)
+    ax.set_xticks(temperatures, temperatures)
+    ax.minorticks_off()
+    ax.set(xlabel="temperature T", ylabel="errors (%)", ylim=(0, None))
+    ax.legend()
     return ax
