@@ -20,6 +20,7 @@ from numpy_kd.exercises.sandbox import Answer, Job, Limits
 
 HERE = Path(__file__).parent
 QUICK = Settings(seed=7, limits=Limits(seconds=1.5, cpu_seconds=1, memory=400 << 20))
+PATIENT = Settings(seed=7, limits=Limits(memory=400 << 20))
 SOFTMAX = catalogue.EXERCISES["softmax"]
 GOOD_SOFTMAX = """
 def softmax(logits, temperature=1.0):
@@ -36,8 +37,8 @@ def links():
         yield directory
 
 
-def grade_code(code, links, tmp_path, exercise=SOFTMAX, settings=QUICK, suffix=".py"):
-    path = tmp_path / f"someone{suffix}"
+def grade_code(code, links, tmp_path, exercise=SOFTMAX, settings=PATIENT):
+    path = tmp_path / "someone.py"
     path.write_text(code, encoding="utf-8")
     submission = extract.read_submission(path)
     return grade_exercise(submission, exercise, links, settings)[0]
@@ -286,13 +287,11 @@ HOSTILE = [
 @pytest.mark.parametrize(("name", "body", "expected"), HOSTILE, ids=[row[0] for row in HOSTILE])
 def test_hostile_code_gets_a_status_and_no_credit(name, body, expected, links, tmp_path):
     ending = "    return logits\n"
-    started = time.monotonic()
-    verdict = grade_code(STOLEN + body + ending, links, tmp_path)
+    expected = (expected,) if isinstance(expected, str) else expected
+    settings = QUICK if "timeout" in expected else PATIENT
+    verdict = grade_code(STOLEN + body + ending, links, tmp_path, settings=settings)
     assert verdict.points == 0, verdict.lines()
-    assert verdict.status in ((expected,) if isinstance(expected, str) else expected), (
-        verdict.lines()
-    )
-    assert time.monotonic() - started < 4
+    assert verdict.status in expected, verdict.lines()
     assert sum(map(len, verdict.lines())) < 10_000
 
 
@@ -311,7 +310,7 @@ def test_nothing_is_left_running(links, tmp_path):
         return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
 
     before = children()
-    grade_code(STOLEN + "    loot('time').sleep(60)\n", links, tmp_path)
+    grade_code(STOLEN + "    loot('time').sleep(60)\n", links, tmp_path, settings=QUICK)
     assert children() <= before
 
 
@@ -377,12 +376,12 @@ def test_the_filter_refuses_and_lets_reading_pass(call, tmp_path):
     path.write_text("kept")
     program = (
         f"import os, socket, resource, sys\npath = {str(path)!r}\n"
-        "from numpy_kd.exercises.lockdown import lock\n"
+        f"exec(open({lockdown.__file__!r}).read())\n"
         "assert lock() and open(path).read() == 'kept'\n"
         "resource.getrlimit(resource.RLIMIT_CPU)\n"
         f"try:\n    {call}\nexcept PermissionError:\n    sys.exit(7)\n"
     )
-    status = subprocess.run([sys.executable, "-c", program], cwd=HERE.parent, check=False)
+    status = subprocess.run([sys.executable, "-c", program], check=False)
     assert status.returncode == 7
     assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"] and path.read_text() == "kept"
 
@@ -569,7 +568,7 @@ def test_a_file_that_cannot_be_read_is_a_row_like_any_other(name, links, tmp_pat
         content(path)
     else:
         path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    settings = Settings(seed=7, sheet="ex01", limits=QUICK.limits)
+    settings = Settings(seed=7, sheet="ex01", limits=PATIENT.limits)
     record = grade_file(path, tmp_path, links, settings)
     verdicts = record["sheets"][0]["verdicts"]
     assert all(v.points == 0 and v.status in ("error", "missing") for v in verdicts)
@@ -594,7 +593,7 @@ def test_a_notebook_of_cells_in_any_order(links, tmp_path):
     notebook["cells"].append({"cell_type": "code", "source": ["x = [1,\n", "     2]\n"]})
     notebook["cells"] += [None, {"cell_type": "code"}, {"cell_type": "code", "source": 3}]
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    record = grade_file(path, tmp_path, links, QUICK)
+    record = grade_file(path, tmp_path, links, PATIENT)
     status = {v.exercise: v.status for v in record["sheets"][0]["verdicts"]}
     assert status == {
         "hardmax": "error",
@@ -667,7 +666,7 @@ def outputs(folder):
 
 
 def test_two_runs_give_the_same_bytes(class_of_four, tmp_path):
-    settings = Settings(seed=11, sheet="ex01", limits=QUICK.limits)
+    settings = Settings(seed=11, sheet="ex01", limits=PATIENT.limits)
     for name, jobs in (("one", 1), ("two", 2)):
         grade_folder(
             class_of_four, tmp_path / name / "book.csv", settings, jobs=jobs, progress=False
@@ -677,7 +676,7 @@ def test_two_runs_give_the_same_bytes(class_of_four, tmp_path):
 
 
 def test_the_gradebook_is_safe_to_open(class_of_four, tmp_path):
-    settings = Settings(seed=11, sheet="ex01", limits=QUICK.limits)
+    settings = Settings(seed=11, sheet="ex01", limits=PATIENT.limits)
     book = grade_folder(class_of_four, tmp_path / "out" / "book.csv", settings, progress=False)
     text = (tmp_path / "out" / "book.csv").read_text()
     rows = text.splitlines()
@@ -697,7 +696,7 @@ NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 
 def test_feedback_says_what_the_notebook_says(class_of_four, tmp_path):
-    settings = Settings(seed=11, sheet="ex01", limits=QUICK.limits)
+    settings = Settings(seed=11, sheet="ex01", limits=PATIENT.limits)
     grade_folder(class_of_four, tmp_path / "book.csv", settings, progress=False)
     feedback = {p.name: p.read_text() for p in (tmp_path / "feedback").iterdir()}
     cho = next(text for name, text in feedback.items() if name.startswith("cho"))
@@ -719,7 +718,7 @@ def test_a_log_is_capped_and_cannot_be_markup(links, tmp_path):
 
 def test_killing_the_grader_leaves_the_old_gradebook(class_of_four, tmp_path):
     out = tmp_path / "book.csv"
-    settings = Settings(seed=11, sheet="ex01", limits=QUICK.limits)
+    settings = Settings(seed=11, sheet="ex01", limits=PATIENT.limits)
     grade_folder(class_of_four, out, settings, progress=False)
     old = out.read_bytes(), out.with_suffix(".json").read_bytes()
     slow = "def softmax(z, T=1.0):\n    np.__builtins__['__import__']('time').sleep(60)\n"
