@@ -205,7 +205,7 @@ class _Comparison:
         )
         if here and abs(here - there) <= 1e-9 * abs(here):
             right = self.gradient[where] * (slope / (self.gradient @ u))
-        elif len(self.everything[where]) <= FEW:
+        elif len(self.blocks) == 1 and len(self.everything) <= FEW:
             right = self.slopes.each(self.everything[where])[0][where]
         else:
             return
@@ -266,11 +266,13 @@ def check_gradient(
     slopes = Slopes(f, x, method, rng)
     problems = contract.of_the_function(f, slopes)
     given, more = contract.of_the_gradient(gradient, slopes, rng)
-    problems += more
+    problems = problems or more  # of a function that is not the same twice no more can be said
     shape = slopes.shape
     blocks = dict(blocks or {name: (slice(0, slopes.x.size), shape)})
     found, diagnoses, kinks = [], [], []
-    if given.shape != shape or given.dtype.kind != "f":
+    if given.dtype.kind == "c":
+        problems.append(contract.Problem("complex", "the gradient is complex, x is real"))
+    elif given.shape != shape:
         found, diagnoses = _of_another_shape(slopes, given, context, causes, name)
     elif not np.isfinite(given).all():
         problems.append(contract.not_finite(given))
@@ -457,7 +459,7 @@ def fixture(seed: int = 0) -> dict:
 
 def _of_another_shape(slopes, given, context, causes, name):
     """A gradient whose numbers cannot be laid beside the right ones: which shape is it?"""
-    note = f"the gradient is {given.dtype} of shape {given.shape}, {name} has shape {slopes.shape}"
+    note = f"the gradient has shape {given.shape}, {name} has shape {slopes.shape}"
     block = Block(name, slopes.shape, "wrong", np.inf, note)
     right = slopes.each(np.arange(slopes.x.size))[0] if slopes.x.size <= FEW else slopes.x * np.nan
     right = right.reshape(slopes.shape)

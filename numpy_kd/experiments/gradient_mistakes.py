@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -235,10 +235,6 @@ def _break(mlp: MLP, kind: type, spoil: Callable, which: int = 0) -> MLP:
     return mlp
 
 
-def _check(mlp, x, loss, seed):
-    return check_network(mlp, x, loss, context=_numbers(seed), rng=seed)
-
-
 def _numbers(seed: int) -> dict:
     given = fixture(seed)
     names = ("teacher_logits", "labels", "temperature", "soft_weight", "hard_weight")
@@ -246,11 +242,16 @@ def _numbers(seed: int) -> dict:
 
 
 def _in_a_network(kind: type, spoil: Callable, activation="relu", **more) -> Callable:
-    def check(seed):
+    def broken(seed):
         mlp, x, loss = network(seed, activation, **more)
-        return _check(_break(mlp, kind, spoil, seed % 2), x, loss, seed)
+        return _break(mlp, kind, spoil, seed % 2), x, loss
 
-    return check
+    return broken
+
+
+def _mask_missing(seed):
+    kind = ("relu", "tanh")[seed // 2 % 2]
+    return _in_a_network((layers.ReLU, layers.Tanh), lambda layer, dy, dx: dy, kind)(seed)
 
 
 def _another_layers_mask(seed):
@@ -258,19 +259,7 @@ def _another_layers_mask(seed):
     mlp, x, loss = network(seed, sizes=(D, M, M, N))
     mlp = _break(mlp, layers.ReLU, lambda layer, dy, dx: dx)  # only remembers its y
     first = next(layer for layer in mlp.layers if isinstance(layer, Broken))
-    mlp = _break(mlp, layers.ReLU, lambda layer, dy, dx: dy * (first.y > 0))
-    return _check(mlp, x, loss, seed)
-
-
-def _wrong_bias(seed):
-    if seed % 2:
-        return _in_a_network(layers.Linear, _one_sum)(seed)
-    g = fixture(seed)
-    context = {name: g[name] for name in ("x", "W", "dy")}
-    wrong = g["dy"].sum(axis=1)
-    return check_gradient(
-        lambda b: (layers.linear(g["x"], g["W"], b) * g["dy"]).sum(), g["b"], wrong, context=context
-    )
+    return _break(mlp, layers.ReLU, lambda layer, dy, dx: dy * (first.y > 0)), x, loss
 
 
 def _one_sum(layer, dy, dx):
@@ -293,20 +282,6 @@ def _stale_cache(seed):
     return _in_a_network(layers.Linear, _stale if seed % 3 else _stale_from_the_first)(seed)
 
 
-def _of_W(spoil: Callable) -> Callable:
-    """A mistake in the shape of dW, where there is no network to refuse it."""
-
-    def check(seed):
-        g = fixture(seed)
-        context = {name: g[name] for name in ("x", "W", "dy")}
-        wrong = spoil(layers.linear_backward(g["dy"], g["x"], g["W"])[1])
-        return check_gradient(
-            lambda W: (layers.linear(g["x"], W) * g["dy"]).sum(), g["W"], wrong, context=context
-        )
-
-    return check
-
-
 def _without(mean: bool, variance: bool) -> Callable:
     """Batch normalisation as if mean, variance, or both were constants."""
 
@@ -323,18 +298,14 @@ def _without(mean: bool, variance: bool) -> Callable:
     return spoil
 
 
-# name of the cause: a function of a seed that makes the mistake and returns the report
-LAYER_MISTAKES: dict[str, Callable] = {
-    "transposed": _of_W(lambda dW: dW.T),
-    "another shape": _of_W(lambda dW: dW.ravel()),
-    "activation mask missing": lambda seed: _in_a_network(
-        (layers.ReLU, layers.Tanh), lambda layer, dy, dx: dy, ("relu", "tanh")[seed // 2 % 2]
-    )(seed),
+# name of the cause: a function of a seed that gives (a network with the mistake, x, loss)
+BROKEN_NETWORKS: dict[str, Callable] = {
+    "activation mask missing": _mask_missing,
     "activation mask inverted": _in_a_network(
         layers.ReLU, lambda layer, dy, dx: dy * (layer.y <= 0)
     ),
     "activation mask of another layer": _another_layers_mask,
-    "bias summed over the wrong axis": _wrong_bias,
+    "bias summed over the wrong axis": _in_a_network(layers.Linear, _one_sum),
     "dropout mask missing": _in_a_network(
         layers.Dropout, lambda layer, dy, dx: dy / (1 - layer.rate), "tanh", dropout=0.2
     ),
@@ -352,3 +323,41 @@ LAYER_MISTAKES: dict[str, Callable] = {
     ),
     "stale cache": _stale_cache,
 }
+
+
+def _of_W(spoil: Callable) -> Callable:
+    """A mistake in the shape of dW, where there is no network to refuse it."""
+
+    def check(seed):
+        g = fixture(seed)
+        wrong = spoil(layers.linear_backward(g["dy"], g["x"], g["W"])[1])
+        context = {name: g[name] for name in ("x", "W", "dy")}
+        f = lambda W: (layers.linear(g["x"], W) * g["dy"]).sum()
+        return check_gradient(f, g["W"], wrong, context=context)
+
+    return check
+
+
+def _of_b(seed):
+    """A bias's gradient with an entry for each example, and with one sum for all units."""
+    if seed % 2:
+        return check_broken_network("bias summed over the wrong axis", seed)
+    g = fixture(seed)
+    context = {name: g[name] for name in ("x", "W", "dy")}
+    f = lambda b: (layers.linear(g["x"], g["W"], b) * g["dy"]).sum()
+    return check_gradient(f, g["b"], g["dy"].sum(axis=1), context=context)
+
+
+def check_broken_network(name: str, seed: int):
+    """The report on one mistake in a network's backward pass."""
+    mlp, x, loss = BROKEN_NETWORKS[name](seed)
+    return check_network(mlp, x, loss, context=_numbers(seed), rng=seed)
+
+
+# name of the cause: a function of a seed that makes the mistake and gives the report
+LAYER_MISTAKES: dict[str, Callable] = {
+    "transposed": _of_W(lambda dW: dW.T),
+    "another shape": _of_W(lambda dW: dW.ravel()),
+}
+LAYER_MISTAKES |= {name: partial(check_broken_network, name) for name in BROKEN_NETWORKS}
+LAYER_MISTAKES["bias summed over the wrong axis"] = _of_b
