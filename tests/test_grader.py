@@ -622,6 +622,22 @@ def test_which_sheet_a_file_answers(links, tmp_path):
     assert sheets("ann.py", "x = 1") == []
 
 
+@pytest.mark.parametrize(
+    ("path", "student"),
+    [
+        ("ann.py", "ann"),
+        ("ann_ex03.py", "ann"),
+        ("ex03_the_gradient.py", "ex03_the_gradient"),
+        ("bob/ex03_the_gradient.py", "bob"),
+        ("bob/week 1/ex03.py", "bob"),
+    ],
+)
+def test_whose_submission_it_is(path, student, links, tmp_path):
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text("x = 1")
+    assert grade_file(tmp_path / path, tmp_path, links, PATIENT)["student"] == student
+
+
 def test_what_is_left_out_is_reported():
     submission = extract.Submission()
     source = (

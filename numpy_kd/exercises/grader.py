@@ -97,7 +97,8 @@ def _hidden(path: Path) -> bool:
 def grade_file(path: Path, folder: Path, links, settings: Settings) -> dict:
     """The record of one submission: who, what, and a verdict on each exercise of its sheets."""
     inside = path.relative_to(folder)
-    student = inside.parts[0] if len(inside.parts) > 1 else inside.stem
+    stem = re.sub(r"[_ -]*ex\d\d.*$", "", inside.stem) or inside.stem
+    student = inside.parts[0] if len(inside.parts) > 1 else stem
     record = {
         "submission": gradebook.one_line(inside.as_posix()),
         "student": gradebook.one_line(student),
