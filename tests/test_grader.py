@@ -305,6 +305,23 @@ def test_too_many_calls_of_a_given_helper(links, tmp_path):
     assert (verdict.status, verdict.points) == ("protocol", 0)
 
 
+@pytest.mark.parametrize(
+    ("exercise", "attack"),
+    [
+        (
+            "training_step",
+            "linear_backward(np.ones((1, 60_000)), np.ones((1, 60_000)), np.ones((1, 1)))",
+        ),
+        ("munge", "nearest_neighbours(np.ones((60_000, 1)))"),
+    ],
+)
+def test_a_given_helper_cannot_be_made_to_fill_the_memory(exercise, attack, links, tmp_path):
+    code = f"def {exercise}(*arguments):\n    return {attack}\n"
+    verdict = grade_code(code, links, tmp_path, catalogue.EXERCISES[exercise])
+    assert (verdict.status, verdict.points) == ("error", 0)
+    assert "too large for a given helper" in "\n".join(verdict.lines())
+
+
 def test_nothing_is_left_running(links, tmp_path):
     def children():
         return set(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())

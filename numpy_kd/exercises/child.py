@@ -33,7 +33,7 @@ class ProtocolError(Exception):
 # --- frames: 4 bytes of length, a small JSON header, the arrays' bytes ------------------------
 
 
-def pack(header, arrays=()):
+def pack(header: dict, arrays=()) -> bytes:
     """A frame: the header names the dtype, shape and byte count of every array behind it."""
     arrays = [np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for array in arrays]
     kinds = [
@@ -44,7 +44,7 @@ def pack(header, arrays=()):
     return struct.pack(">I", len(text)) + text + b"".join(array.tobytes() for array in arrays)
 
 
-def header_size(prefix):
+def header_size(prefix: bytes) -> int:
     """The header's length from its 4-byte prefix, if it is below the limit."""
     (size,) = struct.unpack(">I", prefix)
     if size > HEADER_BYTES:
@@ -52,7 +52,7 @@ def header_size(prefix):
     return size
 
 
-def read_header(text):
+def read_header(text: bytes) -> tuple[dict, int]:
     """The header as a dict with a valid list of arrays, and the size of its payload."""
     try:
         header = json.loads(text.decode("utf-8"))
@@ -66,7 +66,7 @@ def read_header(text):
     return header, total
 
 
-def _array_size(kind):
+def _array_size(kind: object) -> int:
     if not isinstance(kind, dict) or kind.get("dtype") not in DTYPES:
         raise ProtocolError("an array of a dtype that is not accepted")
     shape = kind.get("shape")
@@ -80,7 +80,7 @@ def _array_size(kind):
     return nbytes
 
 
-def read_arrays(header, payload):
+def read_arrays(header: dict, payload: bytes) -> list[np.ndarray]:
     """The arrays of a frame, copied out of its payload."""
     arrays, start = [], 0
     for kind in header["arrays"]:
@@ -93,7 +93,7 @@ def read_arrays(header, payload):
 # --- values: arrays, numbers, tuples of them; everything else by the name of its type ---------
 
 
-def encode(value, arrays):
+def encode(value: object, arrays: list) -> dict:
     """`value` as JSON, with its arrays appended to `arrays`."""
     if type(value) is tuple:
         return {"tuple": [encode(part, arrays) for part in value]}
@@ -112,7 +112,7 @@ def encode(value, arrays):
     return {"other": type(value).__name__}
 
 
-def decode(code, arrays, depth=0):
+def decode(code: object, arrays: list, depth: int = 0) -> object:
     """The value again; numbers come back as Python numbers, other types as `Other`."""
     if not isinstance(code, dict) or len(code) != 1 or depth > 8:
         raise ProtocolError("a value that is not one")
@@ -137,17 +137,17 @@ def decode(code, arrays, depth=0):
 class Other:
     """Something that is neither an array nor a number nor a tuple of these."""
 
-    def __init__(self, description):
+    def __init__(self, description: str):
         self.description = description
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return self.description
 
 
 # --- the process --------------------------------------------------------------------------------
 
 
-def serve():
+def serve() -> None:
     """Answer the grader's frames until it closes the pipe."""
     channel_in, channel_out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # print() goes to the log, with stderr
@@ -180,7 +180,7 @@ def serve():
         send(*reply)
 
 
-def define(source, setup, send, receive):
+def define(source: str, setup: dict, send, receive):
     """The function asked for, from the student's source, beside the helpers that are given."""
 
     def guarded_import(name, namespace=None, local=None, fromlist=(), level=0):
@@ -219,7 +219,7 @@ def _given(name, send, receive):
     return helper
 
 
-def answer(function, problem, arguments, source):
+def answer(function, problem: dict | None, arguments: tuple, source: str) -> tuple[dict, list]:
     """The frame that answers one call: values and the arguments as they are afterwards, or why not."""
     if problem is None:
         try:
@@ -229,10 +229,10 @@ def answer(function, problem, arguments, source):
             return {"kind": "answer", **codes}, arrays
         except BaseException as error:  # noqa: BLE001
             problem = describe(error, source)
-    return {"kind": "error", **problem}, ()
+    return {"kind": "error", **problem}, []
 
 
-def describe(error, source):
+def describe(error: BaseException, source: str) -> dict:
     """An exception as text, with the student's line that raised it."""
     lines, place = source.splitlines(), ""
     if isinstance(error, NotImplementedError):
@@ -243,7 +243,7 @@ def describe(error, source):
     return {"error": type(error).__name__[:100], "text": (str(error)[:500] + place)[:1000]}
 
 
-def restrict(limits, modules=LATER):
+def restrict(limits: dict, modules=LATER) -> list[str]:
     """Set every limit that this system has, before any student's code; say which are active."""
     active = []
     try:
@@ -275,7 +275,7 @@ def restrict(limits, modules=LATER):
     return active + ["system calls filtered"] * lock()
 
 
-def _cannot_fork():
+def _cannot_fork() -> bool:
     try:
         if os.fork() == 0:
             os._exit(0)
@@ -285,7 +285,7 @@ def _cannot_fork():
         return True
 
 
-def _exactly(stream, size):
+def _exactly(stream, size: int) -> bytes:
     data = stream.read(size)
     if len(data) != size:
         os._exit(0)  # the grader has gone

@@ -51,7 +51,9 @@ def contract(names: tuple[str, ...]) -> Callable:
     return judge
 
 
-def difference(call, names, only=None, by_entry=False) -> str:
+def difference(
+    call, names: tuple[str, ...], only: tuple[int, ...] | None = None, by_entry: bool = False
+) -> str:
     """What differs between the results of one call and the expected ones, or ''."""
     pairs = matched(names, call.value, call.expected)
     if isinstance(pairs, str):
@@ -65,12 +67,12 @@ def difference(call, names, only=None, by_entry=False) -> str:
     return ""
 
 
-def is_float32(value) -> bool:
+def is_float32(value: object) -> bool:
     """Whether this is an array of float32."""
     return isinstance(value, np.ndarray) and value.dtype == np.float32
 
 
-def matched(names, value, expected) -> list[tuple] | str:
+def matched(names: tuple[str, ...], value, expected) -> list[tuple] | str:
     """The results side by side, as (name, got, right); a sentence where they cannot be."""
     if not isinstance(expected, tuple):
         expected, value = (expected,), (value,)
@@ -138,7 +140,7 @@ def constant_ratio(got, right) -> float | None:
         return factor if close(got, factor * right, 1e-7) else None
 
 
-def dtype_difference(names, value, expected) -> str:
+def dtype_difference(names: tuple[str, ...], value, expected) -> str:
     """float32 in, float32 out: a result whose dtype is not the expected one, or ''."""
     for name, got, right in matched(names, value, expected):
         if isinstance(right, np.ndarray) and np.asarray(got).dtype != right.dtype:

@@ -6,6 +6,7 @@ Each is an exercise whose first usual mistake is the exhibit itself, handed in u
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 from numpy_kd import losses
 from numpy_kd.exercises import broken, problems
@@ -16,8 +17,16 @@ TOOLS = ("softmax", "log_softmax", "one_hot", "kl_loss", "cross_entropy_loss")
 
 
 def exhibit(
-    number, title, returns, reference, problem, story, hints, sentence, mistakes=(), **more
-):
+    number: int,
+    title: str,
+    returns: tuple[str, ...],
+    reference: Callable,
+    problem: Callable[..., tuple],
+    story: str,
+    hints: tuple[str, ...],
+    sentence: str,
+    mistakes: tuple[Mistake, ...] = (),
+) -> Exercise:
     """An exercise around `broken_NN`, `weak_NN` and `strong_NN`."""
     parts = [getattr(broken, f"{kind}_{number:02d}") for kind in ("broken", "weak", "strong")]
     signature = ", ".join(inspect.signature(parts[0]).parameters)
@@ -43,7 +52,6 @@ def exhibit(
         gallery=Broken(*parts),
         slope=problems.slope_of_value if is_loss else None,
         context={soft: _soft_context, two_parts: problems.two_part_context}.get(reference),
-        **more,
     )
 
 

@@ -38,7 +38,7 @@ WITH_FLAGS = {"open": (2, 0, 1), "openat": (257, 56, 2)}  # and which argument t
 PRLIMIT = (302, 261)  # only of the process itself
 
 
-def lock():
+def lock() -> bool:
     """Install the filter for this process; returns whether it is in force."""
     machine = os.uname().machine if sys.platform == "linux" else ""
     if machine not in ARCHITECTURES:
@@ -51,7 +51,7 @@ def lock():
     return prctl(SET_SECCOMP, FILTER, ctypes.c_char_p(header), 0, 0) == 0
 
 
-def program(machine):
+def program(machine: str) -> list[tuple[int, int, int, int]]:
     """The filter as (operation, jump if true, jump if false, operand), one for each line."""
     which = list(ARCHITECTURES).index(machine)
     lines = [(LOAD, 0, 0, 4), (JUMP_EQUAL, 1, 0, ARCHITECTURES[machine]), (RETURN, 0, 0, REFUSE)]

@@ -37,6 +37,7 @@ ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
 }
 HELPER_CALLS = 500  # given helpers may be called this often in one conversation
+HELPER_NUMBERS = 1 << 13  # with this many numbers: their outer product is still a small array
 PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
 
 
@@ -226,7 +227,7 @@ def _help(process: Child, job: Job, header: dict, arrays: list) -> tuple[dict, l
     positional, named = header.get("positional"), header.get("named")
     if not isinstance(positional, list) or not isinstance(named, dict):
         raise Ended("protocol", "a call without arguments")
-    if sum(array.size for array in arrays) > 1 << 17:
+    if sum(array.size for array in arrays) > HELPER_NUMBERS:
         return {"kind": "refused", "text": "the arrays are too large for a given helper"}, []
     try:
         values = [child.decode(code, arrays) for code in positional]

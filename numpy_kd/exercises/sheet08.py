@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from numpy_kd import probability, transfer
 from numpy_kd.exercises import compare, problems, second_room
@@ -160,7 +161,8 @@ def _distances(x):
 
 
 def _nearest(x):
-    return _distances(x).argmin(axis=1)
+    """By a tree, as the library finds them: it is also handed out as a helper, for any x."""
+    return cKDTree(x).query(x, k=2)[1][:, 1]
 
 
 nearest_neighbours = Exercise(
