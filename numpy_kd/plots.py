@@ -296,25 +296,24 @@ def limit_strip(logits, teacher_logits, temperatures) -> Figure:
     4
     """
     z, v = np.array([logits]), np.array([teacher_logits])
-    columns, classes = len(temperatures), np.arange(z.size)
+    columns, classes, highest = len(temperatures), np.arange(z.size), 0.0
     size = (max(5, 2.6 * columns), 4.4)
     figure, axes = new_figure(*size, columns, rows=2, sharey="row", squeeze=False)
     for T, above, below in zip(temperatures, *axes, strict=True):
-        above.bar(classes - 0.2, softmax(z, T)[0], 0.4, color=COLOURS["distilled"], label="q")
-        above.bar(classes + 0.2, softmax(v, T)[0], 0.4, color=COLOURS["teacher"], label="p")
+        student = above.bar(classes - 0.2, softmax(z, T)[0], 0.4, color=COLOURS["distilled"])
+        teacher = above.bar(classes + 0.2, softmax(v, T)[0], 0.4, color=COLOURS["teacher"])
         above.set(xticks=classes, ylim=(0, 1), title=f"T = {T:g}")
         exact = z.size * T**2 * logit_gradient(z, v, T)[0]
         limit = z.size * T**2 * high_temperature_gradient(z, v, T, zero_mean=False)[0]
-        below.bar(classes, exact, 0.6, color=SKY, label="$N T^2 \\, dC/dz$")
-        below.plot(classes, limit, "_", color="black", ms=11, mew=2, label="limit")
+        gradient = below.bar(classes, exact, 0.6, color=SKY)
+        (marks,) = below.plot(classes, limit, "_", color="black", ms=11, mew=2)
         below.axhline(0, color="black", lw=0.8)
-        below.set(
-            xticks=classes, xlabel="class", ylim=1.3 * np.abs(limit).max() * np.array([-1, 1])
-        )
+        highest = max(highest, np.abs([exact, limit]).max())
+        below.set(xticks=classes, xlabel="class", ylim=(-1.1 * highest, 1.1 * highest))
     axes[0, 0].set_ylabel("probability")
     axes[1, 0].set_ylabel("units of logit")
-    for row in axes:
-        row[-1].legend(fontsize=9)
+    names = ["q", "p", "$N T^2 \\, dC/dz$", "its limit"]
+    axes[0, -1].legend([student, teacher, gradient, marks], names, fontsize=9, loc="upper right")
     return figure
 
 
@@ -534,5 +533,41 @@ def errors_by_temperature(temperatures, errors, names, ax):
     ax.set_xticks(temperatures, temperatures)
     ax.minorticks_off()
     ax.set(xlabel="temperature T", ylabel="errors (%)", ylim=(0, None))
+    ax.legend()
+    return ax
+
+
+def image_rows(rows: dict) -> Figure:
+    """Rows of square images, each with its name.
+
+    >>> len(image_rows({"real": np.zeros((3, 64)), "noise": np.ones((3, 64))}).axes)
+    6
+    """
+    count = len(next(iter(rows.values())))
+    figure, axes = new_figure(0.75 * count + 1, 0.8 * len(rows), columns=count, rows=len(rows))
+    for line, (name, images) in zip(np.atleast_2d(axes), rows.items(), strict=True):
+        for ax, image in zip(line, images, strict=True):
+            digit(image, ax)
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
+def synthetic_amounts(amounts, errors: dict, real, ax):
+    """Errors of a student against how many synthetic images were added; mean and spread.
+
+    `errors` maps a kind of data to (amounts, seeds) in per cent; `real` is with all real images.
+
+    >>> _, ax = new_figure(4, 2)
+    >>> len(synthetic_amounts([0, 60], {"MUNGE": np.ones((2, 3))}, np.ones(3), ax).lines)
+    2
+    """
+    places = np.arange(len(amounts))
+    for (name, values), colour in zip(errors.items(), (BLUE, ORANGE), strict=False):
+        mean, spread = values.mean(-1), values.std(-1)
+        ax.fill_between(places, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
+        ax.plot(places, mean, "o-", ms=4, color=colour, label=name)
+    ax.axhline(np.mean(real), color=GREY, ls="--", lw=1, label="all real images")
+    ax.set_xticks(places, [f"{amount:,}" for amount in amounts])
+    ax.set(xlabel="synthetic images beside the real ones", ylabel="errors (%)", ylim=(0, None))
     ax.legend()
     return ax
