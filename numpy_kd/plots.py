@@ -130,7 +130,7 @@ def learning_curves(result: dict, ax):
 def digit(pixels, ax):
     """A square image, dark ink on white."""
     side = round(len(pixels) ** 0.5)
-    ax.imshow(np.reshape(pixels, (side, side)), cmap="Greys")
+    ax.imshow(np.reshape(pixels, (side, side)), cmap="Greys", vmin=0, vmax=1)
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set_visible(True)
@@ -251,7 +251,8 @@ def power_curves(x, curves: dict, ax, xlabel: str, guides=(), ylabel: str = "rel
     for at, y, slope, *side in guides:
         near = at * np.array([10**-0.5, 10**0.5])
         ax.loglog(near, y * (near / at) ** slope, color=GREY, lw=1, ls="--")
-        to_left, above = side == ["left"], slope < 0 or side == ["left"]
+        to_left = side == ["left"]
+        above = (slope < 0) != to_left
         ax.annotate(
             f"slope {slope:g}",
             (at, y),
@@ -317,13 +318,13 @@ def limit_strip(logits, teacher_logits, temperatures) -> Figure:
     return figure
 
 
-def shares_by_temperature(logits, shares: dict, ax):
+def gradient_shares(logits, shares: dict, ax):
     """Which class the student is taught about: the share of each in one gradient, by temperature.
 
     Parameters: `logits` (N,) the teacher's, written below the classes; `shares` {T: (N,)}.
 
     >>> _, ax = new_figure(4, 3)
-    >>> len(shares_by_temperature([5.0, -9.0], {1: [1.0, 0.0], 100: [0.6, 0.4]}, ax).patches)
+    >>> len(gradient_shares([5.0, -9.0], {1: [1.0, 0.0], 100: [0.6, 0.4]}, ax).patches)
     4
     """
     width, classes = 0.8 / len(shares), np.arange(len(logits))
@@ -334,103 +335,6 @@ def shares_by_temperature(logits, shares: dict, ax):
     ax.set_xticks(classes, [f"{logit:.0f}" for logit in logits])
     ax.set(xlabel="teacher's logit of the class", ylabel="share of the gradient (%)")
     ax.legend()
-    return ax
-
-
-# --- gradients and their limit ---------------------------------------------------------------
-
-
-def step_errors(steps, errors: dict, ax):
-    """Relative error of a numerical derivative against its step; rounding is the floor.
-
-    >>> _, ax = new_figure(3, 2)
-    >>> len(step_errors([1e-8, 1e-4], {"central": [1e-8, 1e-9]}, ax).lines)
-    1
-    """
-    for (name, values), colour in zip(errors.items(), (ORANGE, BLUE), strict=False):
-        ax.loglog(steps, np.maximum(values, 1e-17), color=colour, label=name)
-    ax.set(xlabel="step h", ylabel="relative error", ylim=(1e-18, 1e2))
-    ax.legend()
-    return ax
-
-
-def limit_errors(temperatures, errors: dict, ax):
-    """Relative error of the high-temperature formulas against T.
-
-    >>> _, ax = new_figure(3, 2)
-    >>> len(limit_errors([1, 10], {"first order": [1, 0.1]}, ax).lines)
-    1
-    """
-    for (name, values), colour in zip(errors.items(), (ORANGE, BLUE, GREEN), strict=False):
-        ax.loglog(temperatures, values, color=colour, label=name)
-    ax.set(xlabel="temperature T", ylabel="relative error of the gradient")
-    ax.legend()
-    return ax
-
-
-def gradient_sizes(temperatures, soft, hard: float, ax):
-    """Mean size of the soft gradient, without and with `T**2`, beside the hard one.
-
-    >>> _, ax = new_figure(3, 2)
-    >>> len(gradient_sizes([1, 10], [0.1, 0.001], 0.05, ax).lines)
-    3
-    """
-    temperatures, soft = np.asarray(temperatures, float), np.asarray(soft)
-    ax.loglog(temperatures, soft, "o-", color=ORANGE, ms=4, label="soft term")
-    ax.loglog(
-        temperatures, temperatures**2 * soft, "o-", color=BLUE, ms=4, label=r"$T^2$ soft term"
-    )
-    ax.axhline(hard, color=GREY, ls="--", lw=1, label="hard term")
-    ax.set(xlabel="temperature T", ylabel="mean |gradient|")
-    ax.legend()
-    return ax
-
-
-def gradient_shares(shares, limit, temperature: float) -> Figure:
-    """Each logit's share of the gradient, and its share in the limit.
-
-    >>> len(gradient_shares([0.5, 0.5], [0.4, 0.6], 2.0).axes)
-    1
-    """
-    figure, ax = new_figure(6, 2.5)
-    _share_bars(shares, limit, temperature, ax)
-    ax.legend()
-    return figure
-
-
-def gradient_share_strip(logits, teacher_logits, temperatures) -> Figure:
-    """`gradient_shares` at several temperatures, side by side.
-
-    >>> len(gradient_share_strip([[1.0, 0.0]], [[2.0, 0.0]], [1, 10]).axes)
-    2
-    """
-    figure, axes = new_figure(2.4 * len(temperatures), 2.5, columns=len(temperatures), sharey=True)
-    for T, ax in zip(temperatures, axes, strict=True):
-        exact = np.abs(logit_gradient(logits, teacher_logits, T)[0])
-        limit = np.abs(high_temperature_gradient(logits, teacher_logits, T, zero_mean=False)[0])
-        _share_bars(exact / exact.sum(), limit / limit.sum(), T, ax)
-        ax.set_ylabel("share of the gradient" if ax is axes[0] else "")
-    axes[0].legend()
-    return figure
-
-
-def _share_bars(shares, limit, temperature, ax):
-    classes = np.arange(len(shares))
-    ax.bar(classes - 0.2, shares, 0.4, color=BLUE, label="exact")
-    ax.bar(classes + 0.2, limit, 0.4, color="#bbbbbb", label="limit")
-    ax.set(xticks=classes, xlabel="logit", ylabel="share of the gradient", ylim=(0, 1))
-    ax.set_title(f"T = {temperature:g}")
-
-
-def lost_digits(temperatures, errors, ax):
-    """Error of the textbook's `q - p` against T: a digit for each power of ten.
-
-    >>> _, ax = new_figure(3, 2)
-    >>> len(lost_digits([1, 10], [1e-16, 1e-15], ax).lines)
-    1
-    """
-    ax.loglog(temperatures, np.maximum(errors, 1e-17), color=ORANGE)
-    ax.set(xlabel="temperature T", ylabel="error of the textbook\nformula (relative)")
     return ax
 
 
