@@ -6,12 +6,15 @@ import argparse
 import json
 import signal
 import sys
+import time
 from dataclasses import fields
+from importlib.metadata import version
 from pathlib import Path
 
 from numpy_kd import _files
 from numpy_kd.exercises.commands import add_commands
 from numpy_kd.experiments import digits, mnist
+from numpy_kd.probability import softmax
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,12 +65,30 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     add_commands(commands)
+    figures = commands.add_parser("figures", help="draw the README's pictures from their results")
+    figures.add_argument("--out", type=Path, default=Path("figures"), metavar="DIR")
+    figures.set_defaults(run=_figures)
     notebooks = commands.add_parser("notebooks", help="run the course and compare, or write it")
     notebooks.add_argument("names", nargs="*", metavar="NAME", help="such as 03; default: all")
     notebooks.add_argument("--write", action="store_true", help="write them as they came out")
     notebooks.add_argument("--folder", type=Path, default=Path("notebooks"), metavar="DIR")
     notebooks.set_defaults(run=_notebooks)
     return parser
+
+
+def _figures(options):
+    from numpy_kd import plots
+
+    results = options.out / "distillation.json"
+    if not results.exists():
+        raise FileNotFoundError(f"{results} is not there: run `python -m numpy_kd` first")
+    result = json.loads(results.read_text(encoding="utf-8"))
+    yield str(plots.save(plots.distillation(result), options.out / "distillation.png"))
+    logits, temperatures = [1.0, 3.0, 2.0], [0.25, 1, 4, 20]
+    shown = {"logits": logits, "softmax": {T: softmax(logits, T).tolist() for T in temperatures}}
+    _files.write_text(options.out / "temperature.json", json.dumps(shown, indent=1) + "\n")
+    strip = plots.temperature_strip(logits, temperatures)
+    yield str(plots.save(strip, options.out / "temperature.png"))
 
 
 def _notebooks(options):
@@ -102,7 +123,7 @@ def _reproduce(options):
     settings = mnist.Settings(seeds=options.seeds)
     settings = settings.quick() if options.quick else settings
     folder = options.folder / ("quick" if options.quick else "full")
-    result = mnist.run(settings, folder=folder, data=options.data)
+    result = mnist.run(settings, folder=folder, data=options.data) | {"versions": _versions()}
     name = "mnist_quick" if options.quick else "mnist"
     _files.write_text(options.out / f"{name}.json", json.dumps(result, indent=1) + "\n")
     yield from _mnist_table(result)
@@ -179,12 +200,18 @@ def _distill(options):
         f"A teacher of {settings.members} networks and {settings.seeds} pairs of students "
         f"on {settings.data}; T = {settings.temperature:g}"
     )
+    start = time.perf_counter()
     result = digits.run(settings)
+    result |= {"seconds": round(time.perf_counter() - start, 1), "versions": _versions()}
     yield from _table(result)
     figure, results = options.out / "distillation.png", options.out / "distillation.json"
     plots.save(plots.distillation(result), figure)
     _files.write_text(results, json.dumps(result, indent=1) + "\n")
     yield f"\nPicture: {figure}   Results: {results}"
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("numpy", "scipy", "matplotlib")}
 
 
 def _table(result: dict):

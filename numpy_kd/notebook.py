@@ -77,6 +77,11 @@ def slider(draw, values, label: str, still=None):
 
     Parameters: `draw(value)` returns a matplotlib Figure; `values` those of the slider; `label`
     its name; `still` a Figure shown instead on a page (default: the picture of the middle value).
+
+    >>> os.environ[STILL] = "1"
+    >>> slider(lambda T: plots.temperature_strip([1.0, 3.0], [T]), [1, 2, 4], "T")
+    Figure(207x216)
+    >>> del os.environ[STILL]
     """
     if os.environ.get(STILL):
         display(still if still is not None else draw(values[len(values) // 2]))

@@ -84,7 +84,13 @@ def distillation(result: dict) -> Figure:
 
 
 def paired_errors(result: dict, ax):
-    """Test errors of each seed's student, alone and distilled, joined by a line."""
+    """Test errors of each seed's student, alone and distilled, joined by a line.
+
+    >>> _, ax = new_figure(3, 2)
+    >>> rows = {name: {"errors": [5, 4], "accuracy": [0.9]} for name in COLOURS}
+    >>> len(paired_errors({"rows": rows, "test_images": 50}, ax).collections)
+    2
+    """
     alone, distilled = (np.array(result["rows"][k]["errors"]) for k in ("alone", "distilled"))
     teacher = result["rows"]["teacher"]["errors"][0]
     for pair in zip(alone, distilled, strict=True):
@@ -112,7 +118,14 @@ def paired_errors(result: dict, ax):
 
 
 def learning_curves(result: dict, ax):
-    """Test accuracy by epoch: the mean over seeds, and a band from the lowest to the highest."""
+    """Test accuracy by epoch: the mean over seeds, and a band from the lowest to the highest.
+
+    >>> _, ax = new_figure(3, 2)
+    >>> rows = {name: {"errors": [5, 4], "accuracy": [0.9]} for name in COLOURS}
+    >>> curves = {name: [[0.5, 0.8], [0.6, 0.9]] for name in ("alone", "distilled")}
+    >>> len(learning_curves({"rows": rows, "curves": curves}, ax).lines)
+    3
+    """
     for name in ("alone", "distilled"):
         values = 100 * np.array(result["curves"][name])
         epochs = np.arange(1, values.shape[1] + 1)
@@ -128,7 +141,11 @@ def learning_curves(result: dict, ax):
 
 
 def digit(pixels, ax):
-    """A square image, dark ink on white."""
+    """A square image, dark ink on white.
+
+    >>> len(digit(np.zeros(64), new_figure(1, 1)[1]).images)
+    1
+    """
     side = round(len(pixels) ** 0.5)
     ax.imshow(np.reshape(pixels, (side, side)), cmap="Greys", vmin=0, vmax=1)
     ax.set(xticks=[], yticks=[])
@@ -138,7 +155,12 @@ def digit(pixels, ax):
 
 
 def second_thoughts(example: dict, ax):
-    """What the teacher thinks of one image, at T = 1 and softened."""
+    """What the teacher thinks of one image, at T = 1 and softened.
+
+    >>> example = {"label": 1, "hard": [0.1, 0.9], "soft": [0.4, 0.6], "temperature": 4}
+    >>> len(second_thoughts(example, new_figure(2, 2)[1]).patches)
+    4
+    """
     classes = np.arange(len(example["hard"]))
     ax.bar(classes - 0.2, example["hard"], 0.4, color="#bbbbbb", label="T = 1")
     label = f"T = {example['temperature']:g}"

@@ -22,7 +22,9 @@ FLOORS = [
     {"distillation"},
     {"specialists"},
     {"experiments"},
-    {"plots", "exercises", "notebook", "notebooks_command"},
+    {"plots", "exercises"},
+    {"notebook"},
+    {"notebooks_command"},
     {"__main__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

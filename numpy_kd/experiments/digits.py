@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from numpy_kd import _checks, schedules
@@ -84,7 +85,8 @@ def run(settings: Settings = Settings(), *, progress: bool | None = None) -> dic
     """
     data = load_digits() if settings.data == "digits" else load_mnist()
     jobs = settings.members + 2 * settings.seeds
-    with tqdm(total=jobs, disable=_silent(progress), unit="network", leave=False) as bar:
+    bar = tqdm(total=jobs, disable=_silent(progress), unit="network", leave=False)
+    with bar, threadpool_limits(1):  # products this small are slower on two threads
         teacher = train_teacher(settings, data, bar.update)
         alone, distilled = [], []
         for seed in range(settings.seeds):
@@ -97,10 +99,12 @@ def run(settings: Settings = Settings(), *, progress: bool | None = None) -> dic
         "alone": [network for network, _ in alone],
         "distilled": [network for network, _ in distilled],
     }
+    with threadpool_limits(1):
+        rows = {name: _measure(group, data, teacher) for name, group in networks.items()}
     return {
         "settings": asdict(settings),
         "test_images": len(data.x_test),
-        "rows": {name: _measure(group, data, teacher) for name, group in networks.items()},
+        "rows": rows,
         "curves": {
             "alone": [history.accuracy for _, history in alone],
             "distilled": [history.accuracy for _, history in distilled],
