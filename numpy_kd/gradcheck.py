@@ -238,6 +238,8 @@ def check_gradient(
 ) -> GradientReport:
     """Is `gradient` the gradient of `f` at `x`? Never by an absolute tolerance: see `TOLERANCE`.
 
+    It knows no other `f` than this one, so check its values first.
+
     Parameters: `f` as in `numerical_gradient`; `gradient` an array like `x`, or a function of
     `x` that returns one (then it is also called at another point, to see what it remembers);
     `level` "full" looks at every entry, "quick" at one random direction for each of `blocks`

@@ -42,6 +42,8 @@ def numerical_gradient(f, x, method: str = "auto") -> np.ndarray:
         "central"     (f(x + h) - f(x - h))/2h: ten digits at best, two calls; to compare with
         "richardson"  central differences extrapolated to h = 0 (Ridders 1982), with an error
         "auto"        the complex step where it can be trusted, else Richardson
+    Do not trust "complex" where `f` drops or flips an imaginary part (abs, norm, var, vdot, conj,
+    .real, sign, a buffer of real numbers): it gives a wrong number and no error.
     Returns: the shape of `x`, float64. `differentiate` also tells error, method and reason.
     Raises `ValueError` for an `f` of more than one number, a non-finite value, an empty `x`.
 
