@@ -390,7 +390,7 @@ def check_network(
         )
         parts = []
         single = all(b.explained for b in whole.blocks if b.verdict == "wrong")
-        if problems or not single:
+        if not single or any(problem.verdict == "wrong" for problem in problems):
             parts = _layer_by_layer(run, rng, context, causes)
         return of_loss.joined(whole, parts, problems, kinks(run))
 

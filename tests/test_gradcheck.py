@@ -502,6 +502,21 @@ def test_units_at_a_kink_are_listed():
     assert check_network(mlp, x, loss).kinks == ()
 
 
+def test_a_network_that_draws_a_new_mask_is_not_the_same_twice():
+    class Drawing(Broken):
+        rng = np.random.default_rng(0)
+
+        def forward(self, x, training=False):
+            return self.layer.forward(x, training) * (self.rng.random(x.shape) < 0.5)
+
+    mlp, x, loss = network(1)
+    mlp.layers[1] = Drawing(mlp.layers[1], lambda layer, dy, dx: dx)
+    report = check_network(mlp, x, loss)
+    assert report.verdict == "inconclusive"
+    assert report.cause == "not the same twice"
+    assert "does a dropout draw a new mask?" in str(report)
+
+
 def test_a_noisy_loss_is_not_the_same_twice():
     mlp, x, _ = network(1)
     rng = np.random.default_rng(0)

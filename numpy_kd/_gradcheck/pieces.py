@@ -61,6 +61,9 @@ class Run:
     def contract(self, rng) -> list[Problem]:
         """What does not depend on any number: memory, linearity, and what is written to."""
         x, parameters = self.x.copy(), self.mlp.parameters.copy()
+        if not _close(self.logits().copy(), self.logits()):
+            again = "the logits differ when asked again: does a dropout draw a new mask?"
+            return [Problem("not the same twice", again, "inconclusive")]
         logits = self.logits(self.other)
         kept = logits.copy()
         dy, other = rng.standard_normal((2, *logits.shape)).astype(self.dtype)
