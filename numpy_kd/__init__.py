@@ -2,7 +2,12 @@
 
 from numpy_kd.datasets import StandardScaler, jitter, load_digits, load_mnist, train_test_split
 from numpy_kd.distillation import Ensemble, Teacher, distill, evaluate
-from numpy_kd.gradcheck import numerical_gradient
+from numpy_kd.gradcheck import (
+    assert_gradient,
+    check_gradient,
+    check_network,
+    numerical_gradient,
+)
 from numpy_kd.limits import high_temperature_gradient, logit_gradient, relative_errors
 from numpy_kd.losses import (
     cross_entropy_loss,
@@ -39,6 +44,9 @@ __all__ = [
     "StandardScaler",
     "Teacher",
     "TransferSet",
+    "assert_gradient",
+    "check_gradient",
+    "check_network",
     "cross_entropy",
     "cross_entropy_loss",
     "distill",

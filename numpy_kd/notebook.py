@@ -50,7 +50,13 @@ def show_source(*functions, docstring: bool = False) -> None:
     <IPython.core.display.HTML object>
     """
     texts = (source(function, docstring) for function in functions)
-    display(HTML("<pre style=\"font-family: monospace; font-size: 0.9em\">" + html.escape("\n\n\n".join(texts)) + "</pre>"))
+    display(
+        HTML(
+            '<pre style="font-family: monospace; font-size: 0.9em">'
+            + html.escape("\n\n\n".join(texts))
+            + "</pre>"
+        )
+    )
 
 
 def say(text: str) -> None:

@@ -96,9 +96,10 @@ def test_only_the_command_line_prints(path):
 def test_randomness_is_passed_in(path):
     allowed = {"default_rng", "Generator", "SeedSequence", "PCG64", "bit_generator"}
     for node in ast.walk(tree(path)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute):
-            if node.value.attr == "random" and getattr(node.value.value, "id", "") == "np":
-                assert node.attr in allowed, f"np.random.{node.attr} in line {node.lineno}"
+        if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute)):
+            continue
+        if node.value.attr == "random" and getattr(node.value.value, "id", "") == "np":
+            assert node.attr in allowed, f"np.random.{node.attr} in line {node.lineno}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=id_of)

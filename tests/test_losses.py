@@ -167,7 +167,7 @@ def test_a_sure_answer_keeps_the_gradient_of_its_own_logit():
 
 
 def test_rows_without_a_label_have_only_the_soft_term():
-    value, dlogits = hinton(T, 0.7, 0.4, labelled=LABELLED)(Z, V, np.where(LABELLED, Y, -1))
+    _, dlogits = hinton(T, 0.7, 0.4, labelled=LABELLED)(Z, V, np.where(LABELLED, Y, -1))
     _, soft = hinton(T, 0.7, 0.0)(Z, V)
     _, both = hinton(T, 0.7, 0.4)(Z, V, Y)
     np.testing.assert_array_equal(dlogits[~LABELLED], soft[~LABELLED])

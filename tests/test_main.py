@@ -20,6 +20,7 @@ def run(*words, cwd=None, **more):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", "numpy_kd", *words],
+        check=False,
         capture_output=True,
         text=True,
         cwd=cwd or ROOT,
