@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for line in options.run(options):
             print(line, flush=True)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         print(f"numpy_kd: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -120,6 +121,7 @@ def _reproduce_options(parser):
 
 
 def _reproduce(options):
+    _check_out(options.out)
     settings = mnist.Settings(seeds=options.seeds)
     settings = settings.quick() if options.quick else settings
     folder = options.folder / ("quick" if options.quick else "full")
@@ -194,8 +196,7 @@ def _distill(options):
     for name in ("teacher_hidden", "student_hidden"):
         chosen[name] = tuple(chosen[name])
     settings = digits.Settings(**chosen)
-    if options.out.exists() and not options.out.is_dir():
-        raise ValueError(f"--out must be a directory, got the file {options.out}")
+    _check_out(options.out)
     yield (
         f"A teacher of {settings.members} networks and {settings.seeds} pairs of students "
         f"on {settings.data}; T = {settings.temperature:g}"
@@ -208,6 +209,15 @@ def _distill(options):
     plots.save(plots.distillation(result), figure)
     _files.write_text(results, json.dumps(result, indent=1) + "\n")
     yield f"\nPicture: {figure}   Results: {results}"
+
+
+def _check_out(folder: Path) -> None:
+    """That results can be written there, before the work is done."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"--out must be a directory, got {folder}, where {there} is a file")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"--out must be a directory to write to, got {folder}: {there} is not one")
 
 
 def _versions() -> dict[str, str]:

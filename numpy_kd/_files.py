@@ -37,8 +37,12 @@ def write_text(path, text: str) -> None:
 
 
 def write_npz(path, header: dict, arrays: dict[str, np.ndarray]) -> None:
-    """Arrays with a JSON header, as an `.npz` that needs no pickle."""
-    encoded = np.frombuffer(json.dumps(header).encode("utf-8"), dtype=np.uint8)
+    """Arrays with a JSON header, as an `.npz` that needs no pickle.
+
+    Arrays inside the header, as in the states of some generators, become lists.
+    """
+    text = json.dumps(header, default=np.ndarray.tolist)
+    encoded = np.frombuffer(text.encode("utf-8"), dtype=np.uint8)
     with written_aside(path) as file:
         np.savez(file, **{HEADER: encoded}, **arrays)
 

@@ -6,6 +6,7 @@ on its answers travel with the examples (`TransferSet`) and only the student is 
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -85,6 +86,8 @@ class Ensemble(Teacher):
     """
 
     def __init__(self, members, average: str = "arithmetic"):
+        if not np.iterable(members):
+            raise ValueError(f"members must be several networks, got {type(members).__name__}")
         self.members = tuple(_network("members", member) for member in members)
         self.average = _checks.one_of("average", average, ("arithmetic", "geometric"))
         shapes = {(member.sizes[0], member.sizes[-1]) for member in self.members}
@@ -141,7 +144,8 @@ def distill(
     `labels` (n,) integers, or None for unlabelled data; `labelled` (n,) booleans where only some
     rows have a label; `temperature`, `soft_weight`, `hard_weight`, `scale_by_t2` as in
     `hinton_loss`; `validation` `(x, labels)`; `training` what `fit` takes (epochs, batch_size,
-    optimizer, schedule, rng, augment, progress, checkpoint).
+    optimizer, schedule, rng, augment, progress, checkpoint); what `augment` does to a row, the
+    student alone sees: its soft targets stay those of the row as it was.
     Returns: a `Distillation`: history, transfer set and report.
     Raises `ValueError` where student and teacher are the same network or share parameters,
     where their widths differ, and as `hinton_loss` and `fit`.
@@ -159,18 +163,13 @@ def distill(
     _checks.positive("temperature", temperature)
     transfer = TransferSet(x, teacher.logits(x, temperature), labels, labelled)
 
-    def loss(logits, teacher_logits, labels=None, labelled=None):
-        return hinton_loss(
-            logits,
-            teacher_logits,
-            labels,
-            temperature=temperature,
-            soft_weight=soft_weight,
-            hard_weight=hard_weight,
-            scale_by_t2=scale_by_t2,
-            labelled=labelled,
-        )
-
+    loss = functools.partial(
+        _loss_of_rows,
+        temperature=temperature,
+        soft_weight=soft_weight,
+        hard_weight=hard_weight,
+        scale_by_t2=scale_by_t2,
+    )
     with teacher.locked():
         history = fit(
             student, transfer.x, transfer.targets, loss=loss, validation=validation, **training
@@ -190,6 +189,11 @@ def evaluate(network: MLP | Teacher, x, labels=None, teacher: MLP | Teacher | No
     """
     teacher_logits = None if teacher is None else teacher.logits(x)
     return metrics.report(network.logits(x), labels, teacher_logits)
+
+
+def _loss_of_rows(logits, teacher_logits, labels=None, labelled=None, **settings):
+    """`hinton_loss` of what a transfer set hands over, in its order."""
+    return hinton_loss(logits, teacher_logits, labels, labelled=labelled, **settings)
 
 
 def _network(name: str, network) -> MLP:

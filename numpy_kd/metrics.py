@@ -59,7 +59,7 @@ def mean_kl(logits, teacher_logits, temperature: float = 1.0) -> float:
     0.0902
     """
     t_kl = softmax_difference(logits, teacher_logits, temperature).t_kl
-    return float(t_kl.mean()) / temperature
+    return float(t_kl.mean()) / float(temperature)
 
 
 def expected_calibration_error(logits, labels, bins: int = 15) -> float:
@@ -79,7 +79,7 @@ def expected_calibration_error(logits, labels, bins: int = 15) -> float:
     bins = _checks.count("bins", bins)
     confidence = softmax(z).max(axis=-1)
     right = z.argmax(axis=-1) == labels
-    bin_of_row = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    bin_of_row = np.searchsorted(np.arange(1, bins) / bins, confidence)  # an edge: the lower one
     gaps = np.bincount(bin_of_row, weights=right - confidence, minlength=bins)
     return float(np.abs(gaps).sum() / len(z))
 

@@ -11,6 +11,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tqdm.auto import tqdm
 
 from numpy_kd import _checks, _files
 from numpy_kd.datasets import batches
+from numpy_kd.layers import BatchNorm
 from numpy_kd.metrics import accuracy
 from numpy_kd.mlp import MLP
 from numpy_kd.optimizers import SGD
@@ -64,7 +66,9 @@ def fit(
     `validation` `(x, labels)`, looked at after every epoch; `rng` draws the order of the
     examples and what `augment(rows, rng)` needs; `progress` None shows a bar in a terminal or
     a notebook and nothing elsewhere, True and False decide; `checkpoint` a file written after
-    every epoch: a run that finds its own continues from it, and ends with the same bits.
+    every epoch: a run that finds its own continues from it, and ends with the same bits (each run
+    needs a file of its own; `epochs` and `schedule` may change in between). Generators that `loss`
+    or `augment` hold as keywords of a `functools.partial` belong to the run.
 
     Returns: a `History`. Raises `ValueError` for arguments that do not go together, or a
     checkpoint of another run; `FloatingPointError`, naming epoch, step and learning rate, when
@@ -77,14 +81,17 @@ def fit(
     >>> history.loss[-1] < 0.1 * history.loss[0], net.predict(x)
     (True, array([0, 1]))
     """
-    x, targets = _rows(x, targets)
+    optimizer = SGD(momentum=0.9) if optimizer is None else optimizer
+    _check_parts(mlp, loss, optimizer, augment)
+    x, targets = _inputs("x", x, mlp), _targets(targets, len(x))
+    validation = None if validation is None else _validation(validation, mlp)
     epochs = _checks.count("epochs", epochs)
-    batch_size = _checks.count("batch_size", batch_size)
-    rng = _checks.generator("rng", rng)
-    run = _Run(mlp, SGD(momentum=0.9) if optimizer is None else optimizer, rng, loss)
+    batch_size = _batch_size(batch_size, len(x), mlp)
+    rate = schedule if callable(schedule) else _constant(_checks.non_negative("schedule", schedule))
+    seed, rng = rng, _checks.generator("rng", rng)
+    run = _Run(mlp, optimizer, loss, [rng, *_generators_of(loss), *_generators_of(augment)])
     if checkpoint is not None:
-        run.resume(checkpoint, _fingerprint(mlp, x, targets, batch_size), epochs)
-    rate = schedule if callable(schedule) else functools.partial(_constant, float(schedule))
+        run.resume(checkpoint, _fingerprint(run, x, targets, batch_size, seed), epochs)
     total_steps = epochs * -(-len(x) // batch_size)
     with _bar(total_steps, run.step, progress) as bar:
         for epoch in range(run.epoch, epochs):
@@ -103,15 +110,15 @@ def fit(
 class _Run:
     """Everything that changes while a network is trained: what a checkpoint must hold."""
 
-    def __init__(self, mlp, optimizer, rng, loss):
+    def __init__(self, mlp, optimizer, loss, generators):
         self.mlp, self.optimizer, self.loss = mlp, optimizer, loss
-        self.generators = [rng, *_generators_of(loss)]
+        self.generators = generators
         self.history, self.epoch, self.step, self.rate = History(), 0, 0, 0.0
         self.fingerprint = None
 
     def train(self, x, targets, rate: float, epoch: int) -> float:
         """One step of descent on one batch."""
-        self.rate = rate
+        self.rate = _checks.non_negative("learning_rate", rate)
         with np.errstate(over="ignore", invalid="ignore"):
             logits = self.mlp.forward(x, training=True)
             try:
@@ -124,20 +131,24 @@ class _Run:
                 self.fail(f"the loss became {value}", epoch)
             self.mlp.backward(dlogits)
             self.optimizer.step(
-                self.mlp.parameters, self.mlp.gradient, rate, weights=self.mlp.weights
+                self.mlp.parameters, self.mlp.gradient, self.rate, weights=self.mlp.weights
             )
         self.step += 1
-        return value
+        return float(value)
 
     def close_epoch(self, mean_loss: float, validation) -> None:
         if not np.isfinite(self.mlp.parameters).all():
             self.fail("a parameter became NaN or infinite", self.epoch)
-        self.epoch += 1
-        self.history.loss.append(float(mean_loss))
-        self.history.learning_rate.append(self.rate)
         if validation is not None:
             x, labels = validation
-            self.history.accuracy.append(accuracy(self.mlp.logits(x), labels))
+            with np.errstate(over="ignore", invalid="ignore"):
+                logits = self.mlp.logits(x)
+            if not np.isfinite(logits).all():
+                self.fail("a logit of the validation data became NaN or infinite", self.epoch)
+            self.history.accuracy.append(accuracy(logits, labels))
+        self.epoch += 1
+        self.history.loss.append(mean_loss)
+        self.history.learning_rate.append(self.rate)
 
     def fail(self, what: str, epoch: int) -> None:
         raise FloatingPointError(
@@ -166,7 +177,7 @@ class _Run:
 
     def resume(self, path, fingerprint: dict, epochs: int) -> None:
         """Take up the run whose checkpoint is at `path`, if there is one."""
-        self.fingerprint = fingerprint | {"optimizer": repr(self.optimizer)}
+        self.fingerprint = fingerprint
         if not Path(path).exists():
             return
         header, arrays = _files.read_npz(path, "numpy_kd checkpoint")
@@ -187,36 +198,89 @@ class _Run:
         self.epoch, self.step, self.rate = header["epoch"], header["step"], header["rate"]
 
 
-def _rows(x, targets):
-    x = np.asarray(x)
-    if x.ndim != 2 or len(x) == 0:
-        raise ValueError(f"x must have shape (n, D) with n >= 1, got shape {x.shape}")
-    targets = targets if isinstance(targets, tuple) else (targets,)
-    targets = tuple(np.asarray(t) for t in targets)
+def _check_parts(mlp, loss, optimizer, augment) -> None:
+    if not isinstance(mlp, MLP):
+        raise ValueError(f"mlp must be an MLP, got {type(mlp).__name__}")
+    if not callable(loss):
+        raise ValueError(f"loss must be a function (logits, *targets), got {loss!r}")
+    if not hasattr(optimizer, "step"):
+        raise ValueError(f"optimizer must be one such as SGD() or Adam(), got {optimizer!r}")
+    if not (augment is None or callable(augment)):
+        raise ValueError(f"augment must be a function (rows, rng) or None, got {augment!r}")
+
+
+def _inputs(name: str, x, mlp) -> np.ndarray:
+    x, width = np.asarray(x), mlp.sizes[0]
+    if x.ndim != 2 or len(x) == 0 or x.shape[1] != width:
+        raise ValueError(f"{name} must have shape (n, {width}) with n >= 1, got shape {x.shape}")
+    _checks.float_array(name, x[:1])  # numbers at all; integers stay as small as they are
+    return _checks.finite(name, x)
+
+
+def _targets(targets, rows: int) -> tuple[np.ndarray, ...]:
+    try:
+        targets = tuple(map(np.asarray, targets if isinstance(targets, tuple) else (targets,)))
+    except ValueError:
+        raise ValueError(
+            "targets must be an array or a tuple of arrays, got a ragged list"
+        ) from None
     for t in targets:
-        if t.ndim == 0 or len(t) != len(x):
+        if t.ndim == 0 or len(t) != rows:
             raise ValueError(
-                f"targets must have one row for each of the {len(x)} rows of x, got shape {t.shape}"
+                f"targets must have one row for each of the {rows} rows of x, got shape {t.shape}"
             )
-    return x, targets
+    return targets
 
 
-def _fingerprint(mlp, x, targets, batch_size) -> dict:
+def _batch_size(batch_size, rows: int, mlp) -> int:
+    batch_size = _checks.count("batch_size", batch_size)
+    if (rows - 1) % batch_size == 0 and any(isinstance(x, BatchNorm) for x in mlp.layers):
+        raise ValueError(
+            "batch_size must not leave a last batch of one row, which batch normalisation cannot "
+            f"use, got {batch_size} for {rows} rows"
+        )
+    return batch_size
+
+
+def _validation(validation, mlp) -> tuple[np.ndarray, np.ndarray]:
+    """Checked before the first epoch, not after it."""
+    if not isinstance(validation, (tuple, list)) or len(validation) != 2:
+        raise ValueError(f"validation must be a pair (x, labels), got {type(validation).__name__}")
+    x = _inputs("validation x", validation[0], mlp)
+    labels = _checks.labels("validation labels", validation[1], mlp.sizes[-1])
+    _checks.same_length("validation labels", labels, "validation x", x)
+    return x, labels
+
+
+def _fingerprint(run, x, targets, batch_size, seed) -> dict:
+    """What a run and its continuation have in common."""
     checksum = functools.reduce(
         lambda total, a: zlib.crc32(np.ascontiguousarray(a), total), (x, *targets), 0
     )
     return {
-        "sizes": list(mlp.sizes),
-        "dtype": str(mlp.dtype),
+        "network": repr(run.mlp),
+        "loss": _description(run.loss),
+        "optimizer": repr(run.optimizer),
         "batch_size": batch_size,
+        "seed": int(seed) if isinstance(seed, Integral) else None,
+        "generators": [type(g.bit_generator).__name__ for g in run.generators],
         "data shape": list(x.shape),
         "data checksum": checksum,
     }
 
 
-def _generators_of(loss) -> list[np.random.Generator]:
-    """The generators that a `functools.partial` loss draws from: they belong to the run too."""
-    keywords = getattr(loss, "keywords", {})
+def _description(function) -> str:
+    """The name of a function and, of a `functools.partial`, its settings."""
+    if isinstance(function, functools.partial):
+        settings = {k: v for k, v in function.keywords.items() if isinstance(v, (Real, str))}
+        settings = ", ".join(f"{k}={v}" for k, v in sorted(settings.items()))
+        return f"{_description(function.func)}({settings})"
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def _generators_of(function) -> list[np.random.Generator]:
+    """The generators that a `functools.partial` draws from: they belong to the run too."""
+    keywords = getattr(function, "keywords", {})
     return [g for g in keywords.values() if isinstance(g, np.random.Generator)]
 
 
@@ -224,8 +288,8 @@ def _under(prefix: str, arrays: dict) -> dict:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
-def _constant(rate: float, step: int) -> float:
-    return rate
+def _constant(rate: float) -> Callable[[int], float]:
+    return lambda step: rate
 
 
 def _bar(total: int, done: int, progress: bool | None):

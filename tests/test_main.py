@@ -65,7 +65,11 @@ def test_help_names_every_option():
         ),
         (["distill", "--seeds", "0"], "seeds must be an integer of at least 1, got 0"),
         (["distill", "--data", "cats"], "data must be one of 'digits', 'mnist', got 'cats'"),
-        (["distill", "--out", "README.md"], "--out must be a directory, got the file README.md"),
+        (
+            ["distill", "--out", "README.md"],
+            "--out must be a directory, got README.md, where README.md is a file",
+        ),
+        (["distill", "--images", "1298"], "images must be at most 1297, all there are to train on"),
     ],
 )
 def test_a_bad_option_is_one_line_and_exit_status_2(words, said, capsys, monkeypatch):

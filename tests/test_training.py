@@ -55,6 +55,10 @@ RUNS = {
         network(),
         {"loss": noisy_loss(), "targets": V, "schedule": schedules.cosine(0.02, 66)},
     ),
+    "another generator": lambda: (
+        network(),
+        {"rng": np.random.Generator(np.random.MT19937(5)), "augment": jittered},
+    ),
 }
 
 
@@ -288,6 +292,19 @@ def test_a_bar_is_shown_only_where_somebody_looks():
         ({"batch_size": 2.5}, "batch_size must be an integer of at least 1, got 2.5"),
         ({"targets": LABELS[:5]}, r"targets must have one row for each of the 103 rows of x"),
         ({"rng": "a"}, "rng must be a numpy.random.Generator or a non-negative seed"),
+        ({"loss": 3}, r"loss must be a function \(logits, \*targets\), got 3"),
+        ({"augment": 3}, r"augment must be a function \(rows, rng\) or None, got 3"),
+        ({"optimizer": "sgd"}, r"optimizer must be one such as SGD\(\) or Adam\(\), got 'sgd'"),
+        ({"schedule": -0.1}, "schedule must be a finite number, zero or more, got -0.1"),
+        ({"schedule": lambda step: -1.0}, "learning_rate must be a finite number, zero or more"),
+        ({"validation": X}, r"validation must be a pair \(x, labels\), got ndarray"),
+        ({"validation": (X[:, :2], LABELS)}, r"validation x must have shape \(n, 5\) with n >= 1"),
+        ({"validation": (X, LABELS + 9)}, "validation labels must be in 0"),
+        (
+            {"validation": (X, LABELS[:4])},
+            "validation labels must have one row for each of the 103",
+        ),
+        ({"targets": [[1, 2], [3]]}, "targets must be an array or a tuple of arrays, got a ragged"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -297,12 +314,24 @@ def test_bad_arguments_are_named(arguments, message):
 
 def test_bad_data_is_named():
     how = {"loss": kd.cross_entropy_loss, "epochs": 1, "progress": False}
-    with pytest.raises(ValueError, match=r"x must have shape \(n, D\) with n >= 1, got shape"):
-        fit(network(), X[:0], LABELS[:0], **how)
-    with pytest.raises(ValueError, match="x must have"):
-        fit(network(), X[0], LABELS[:5], **how)
-    with pytest.raises(ValueError, match="4|width|columns"):
-        fit(network(), X[:, :4], LABELS, **how)
+    needed = r"x must have shape \(n, 5\) with n >= 1, got shape"
+    for x, labels in ((X[:0], LABELS[:0]), (X[0], LABELS[:5]), (X[:, :4], LABELS)):
+        with pytest.raises(ValueError, match=needed):
+            fit(network(), x, labels, **how)
+    spoiled = X.copy()
+    spoiled[7, 2] = np.nan
+    with pytest.raises(ValueError, match=r"x must be finite, got nan at index \(7, 2\)"):
+        fit(network(), spoiled, LABELS, **how)
+    with pytest.raises(ValueError, match="mlp must be an MLP, got dict"):
+        fit({}, X, LABELS, **how)
+
+
+def test_a_last_batch_that_batch_normalisation_cannot_use_is_said_before_the_first_step():
+    net = kd.MLP((5, 4, 3), batch_norm=True, seed=0)
+    before = net.parameters.copy()
+    with pytest.raises(ValueError, match="batch_size must not leave a last batch of one row"):
+        fit(net, X, LABELS, loss=kd.cross_entropy_loss, epochs=1, batch_size=34, progress=False)
+    assert (net.parameters == before).all()
 
 
 def test_a_history_is_comparable():

@@ -77,13 +77,19 @@ def run(settings: Settings = Settings(), *, progress: bool | None = None) -> dic
     cross_entropy, calibration_error, agreement, mean_kl), `curves` (test accuracy by epoch and
     seed, for the picture only: nothing is chosen by them) and `example` (a test image with the
     teacher's answer at two temperatures).
-    Raises `FileNotFoundError` where `data` is "mnist" and MNIST is not there.
+    Raises `FileNotFoundError` where `data` is "mnist" and MNIST is not there, `ValueError` for
+    more `images` than there are.
 
     >>> tiny = Settings(members=1, teacher_hidden=(16,), seeds=1, epochs=1, teacher_epochs=1)
     >>> sorted(run(tiny, progress=False)["rows"])
     ['alone', 'distilled', 'teacher']
     """
     data = load_digits() if settings.data == "digits" else load_mnist()
+    if settings.images > len(data.x_train):
+        raise ValueError(
+            f"images must be at most {len(data.x_train)}, all there are to train on, "
+            f"got {settings.images}"
+        )
     jobs = settings.members + 2 * settings.seeds
     bar = tqdm(total=jobs, disable=_silent(progress), unit="network", leave=False)
     with bar, threadpool_limits(1):  # products this small are slower on two threads
