@@ -10,6 +10,8 @@ from numbers import Integral, Real
 
 import numpy as np
 
+PIECE = 2**18  # entries looked at together: what that needs for itself stays small
+
 
 def float_array(name: str, x) -> np.ndarray:
     """`x` as a float (or complex) array: float32 stays float32, integers become float64."""
@@ -30,10 +32,18 @@ def finite(name: str, x: np.ndarray) -> np.ndarray:
     """`x` itself, if it is not empty and has neither NaN nor infinity."""
     if x.size == 0:
         raise ValueError(f"{name} must not be empty, got shape {x.shape}")
-    if not np.isfinite(x).all():
+    if not all_finite(x):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
         raise ValueError(f"{name} must be finite, got {x[where]} at index {where}")
     return x
+
+
+def all_finite(x: np.ndarray) -> bool:
+    """Neither NaN nor infinity in `x`; a large array is looked through piece by piece."""
+    if x.size <= PIECE:
+        return bool(np.isfinite(x).all())
+    step = max(1, PIECE * len(x) // x.size)
+    return all(np.isfinite(x[i : i + step]).all() for i in range(0, len(x), step))
 
 
 def batch(name: str, x) -> np.ndarray:
@@ -83,6 +93,18 @@ def logits_and_labels(logits, hard_labels) -> tuple[np.ndarray, np.ndarray]:
     hard_labels = labels("labels", hard_labels, z.shape[1])
     same_length("labels", hard_labels, "logits", z)
     return z, hard_labels
+
+
+def batches_of_logits(logits, teacher_logits) -> tuple[np.ndarray, np.ndarray]:
+    """Two non-empty float arrays of one shape (B, N), whatever their numbers."""
+    z, v = float_array("logits", logits), float_array("teacher_logits", teacher_logits)
+    for name, x in (("logits", z), ("teacher_logits", v)):
+        if x.ndim != 2:
+            raise ValueError(f"{name} must have shape (B, N), got shape {x.shape}")
+        if x.size == 0:
+            raise ValueError(f"{name} must not be empty, got shape {x.shape}")
+    same_shape("teacher_logits", v, "logits", z)
+    return z, v
 
 
 def student_and_teacher(logits, teacher_logits) -> tuple[np.ndarray, np.ndarray]:

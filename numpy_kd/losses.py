@@ -10,7 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import _checks
-from numpy_kd.probability import divide_by_temperature, entropy, log_softmax, softmax_difference
+from numpy_kd.probability import (
+    divide_by_temperature,
+    entropy,
+    log_softmax,
+    softmax_difference,
+    softmax_difference_by_rows,
+)
 
 Loss = tuple[float, np.ndarray]
 
@@ -99,8 +105,8 @@ def kl_loss(logits, teacher_logits, temperature: float) -> Loss:
     >>> round(value, 4), dlogits.round(4)
     (0.0902, array([[-0.0976,  0.0976]]))
     """
-    change, dtype = _compare(logits, teacher_logits, temperature)
-    return _mean(change.t_kl) / temperature, _soft_gradient(change, 1 / temperature, dtype)
+    t_kl, dlogits = _soft_term(logits, teacher_logits, temperature, 1 / temperature)
+    return t_kl / temperature, dlogits
 
 
 def reverse_kl_loss(logits, teacher_logits, temperature: float) -> Loss:
@@ -160,9 +166,9 @@ def hinton_loss(
     if labels is None and hard_weight > 0:
         raise ValueError(f"hard_weight must be 0 when labels is None, got {hard_weight}")
     T = _checks.positive("temperature", temperature)
-    change, dtype = _compare(logits, teacher_logits, T)
     scale = soft_weight * T if scale_by_t2 else soft_weight / T
-    value, dlogits = scale * _mean(change.t_kl), _soft_gradient(change, scale, dtype)
+    t_kl, dlogits = _soft_term(logits, teacher_logits, T, scale)
+    value = scale * t_kl
     if hard_weight == 0:
         return value, dlogits
     hard_value, hard_dlogits = _hard_term(logits, labels, labelled)
@@ -243,11 +249,23 @@ def _hard_term(logits, labels, labelled):
     return float(share) * value, float(share) * dlogits
 
 
+def _soft_term(logits, teacher_logits, temperature, factor: float):
+    """The mean of `T KL(p || q)` and `factor (q - p) / B`, some rows after the other."""
+    z, v = _checks.batches_of_logits(logits, teacher_logits)
+    dlogits = np.empty(z.shape, np.result_type(z, v) if v.dtype.kind == "c" else z.dtype)
+    t_kl = []
+    with np.errstate(over="ignore"):
+        for rows, change in softmax_difference_by_rows(z, v, temperature):
+            np.multiply(change.difference, factor / len(z), out=dlogits[rows], casting="same_kind")
+            t_kl.append(change.t_kl)
+    return _mean(np.concatenate(t_kl)), dlogits
+
+
 def _compare(logits, teacher_logits, temperature):
     """`softmax_difference` in float64, and the dtype that the gradient will be rounded to."""
     z = _checks.float_array("logits", logits)
-    wide = z.astype(np.promote_types(z.dtype, np.float64), copy=False)
-    return softmax_difference(wide, teacher_logits, temperature), z.dtype
+    wide = np.promote_types(np.result_type(z, np.asarray(teacher_logits)), np.float64)
+    return softmax_difference(z, teacher_logits, temperature, dtype=wide), z.dtype
 
 
 def _soft_gradient(change, factor: float, dtype) -> np.ndarray:

@@ -5,11 +5,14 @@ Everything is in nats. Rows lie along the last axis unless `axis` says otherwise
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from numpy_kd import _checks
+
+CACHED = 2**14  # entries of a block of rows: its half a dozen float64 arrays fit into 1 MiB
 
 
 def softmax(logits, temperature: float = 1.0, axis: int = -1) -> np.ndarray:
@@ -185,21 +188,22 @@ class SoftmaxDifference(NamedTuple):
     """`T KL(p || q)` of each row, in the logits' units"""
 
 
-def softmax_difference(logits, teacher_logits, temperature: float) -> SoftmaxDifference:
+def softmax_difference(logits, teacher_logits, temperature: float, dtype=None) -> SoftmaxDifference:
     """`q - p` and `T KL(p || q)` for `q = softmax(z/T)`, `p = softmax(v/T)`, digits intact.
 
     At a high temperature q and p are both nearly 1/N and the textbook `q - p` loses digits in
-    proportion to T. With a = z - v, whose rows may be shifted by any constant,
+    proportion to T. But only differences matter: with a = z - v and its mean E[a] = sum_i p_i a_i,
 
-        r = a - T log1p(sum p expm1(a/T))  =  T (log q - log p)
-        q - p = p expm1(r/T)               KL = sum p (expm1(r/T) - r/T),   each term >= 0
+        u = (a - E[a]) / T      s = E[e^u - 1] >= 0      q / p = e^u / (1 + s), as q sums to 1
+        q - p = p (e^u - 1 - s) / (1 + s)
+        KL(p || q) = E[log p - log q] = log(1 + s) - E[u] = log(1 + s)
 
-    Where a/T is large, `expm1` would overflow, and the direct forms are the exact ones.
     Working with T log q and T KL keeps every quantity finite from T = 1e-300 to 1e300.
     float32 logits are compared in float64 and the results rounded once.
 
-    Parameters: `logits` z and `teacher_logits` v of one shape (B, N), finite; `temperature` > 0.
-    Returns: a `SoftmaxDifference`, in the dtype of `logits`.
+    Parameters: `logits` z and `teacher_logits` v of one shape (B, N), finite; `temperature` > 0;
+    `dtype` of the answer, by default that of `logits`.
+    Returns: a `SoftmaxDifference`.
     Raises `ValueError` for shapes that differ, NaN or infinite logits, or a temperature <= 0.
 
     >>> z, v = [[1.0, 0.0]], [[0.0, 0.0]]
@@ -208,21 +212,81 @@ def softmax_difference(logits, teacher_logits, temperature: float) -> SoftmaxDif
     >>> softmax(z, 1e12) - softmax(v, 1e12)                       # the textbook formula
     array([[ 2.50022225e-13, -2.49966714e-13]])
     """
-    z, v, T, dtype = _comparable(logits, teacher_logits, temperature)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        shifted, k = _shift_largest_to_zero(v, -1)
-        p, t_log_p = _teacher(shifted, k, T)
-        a = _difference_up_to_a_shift(z, v, k)
-        r = a - _t_log_mean_exp(a, p, t_log_p, T)
-        d, q = r / T, np.exp((r + t_log_p) / T)
-        difference = np.where(d.real <= 1, p * np.expm1(d), q - p)
-        quadratic = np.abs(d.real) < 0.5
-        terms = p * r * d * _remainder_over_square(np.where(quadratic, d, 0))
-        terms = np.where(quadratic, terms, T * difference - p * r)
-    results = (p, difference, r, terms.sum(axis=-1))
-    if np.isnan(results[-1]).any():
-        raise ValueError("logits and teacher_logits must be below 1e307 in size")
-    return SoftmaxDifference(*(x.astype(dtype, copy=False) for x in results))
+    z, v = _checks.batches_of_logits(logits, teacher_logits)
+    if dtype is None:
+        dtype = np.result_type(z, v) if v.dtype.kind == "c" else z.dtype
+    whole = SoftmaxDifference(*(np.empty(z.shape, dtype) for _ in "pdr"), np.empty(len(z), dtype))
+    for rows, change in softmax_difference_by_rows(z, v, temperature):
+        with np.errstate(over="ignore"):
+            for all_rows, some in zip(whole, change, strict=True):
+                all_rows[rows] = some
+    return whole
+
+
+def softmax_difference_by_rows(
+    logits, teacher_logits, temperature: float
+) -> Iterator[tuple[slice, SoftmaxDifference]]:
+    """`softmax_difference` in float64 of some rows after the other: they stay in the cache.
+
+    Parameters and errors as there. Yields pairs of a slice of rows and their difference, whose
+    memory the next pair takes over.
+
+    >>> z, v = np.ones((3, 20_000)), np.zeros((3, 20_000))
+    >>> [(rows.stop, change.t_kl) for rows, change in softmax_difference_by_rows(z, v, 1.0)]
+    [(1, array([0.])), (2, array([0.])), (3, array([0.]))]
+    """
+    z, v = _checks.batches_of_logits(logits, teacher_logits)
+    T = _checks.positive("temperature", temperature)
+    dtype = np.promote_types(np.result_type(z, v), np.float64)
+    narrow = z.dtype.itemsize < 8 and v.dtype.itemsize < 8 and dtype == np.float64
+    step = min(len(z), max(1, CACHED // z.shape[1]))
+    memory = np.empty((5, step, z.shape[1]), dtype)
+    for start in range(0, len(z), step):
+        rows = slice(start, min(start + step, len(z)))
+        wide = memory[:, : rows.stop - start]
+        pair = wide[:2]
+        pair[0], pair[1] = z[rows], v[rows]
+        with np.errstate(all="ignore"):
+            change, plain = _compare(*wide, T, narrow)
+            if plain is not None:
+                for whole, part in zip(change, _compare_carefully(*(x[~plain] for x in pair), T)):
+                    whole[~plain] = part
+                if np.isnan(change.t_kl).any():
+                    _checks.finite("logits", z), _checks.finite("teacher_logits", v)
+                    raise ValueError("logits and teacher_logits must be below 1e307 in size")
+        yield rows, change
+
+
+def _compare(z, v, p, a, g, T, narrow):
+    """The formulas of `softmax_difference` as they stand, and which rows they suit (None: all).
+
+    They do not suit a row where an exponential overflows, and their KL not one where s is so
+    small that the rounding of e^u - 1, whose mean it is, shows in it. `p`, `a` and `g` are memory.
+    """
+    np.subtract(v, v.real.max(), out=p)
+    p *= 1 / T
+    np.exp(p, out=p)
+    total = p.sum(axis=-1, keepdims=True)
+    p *= 1 / total
+    if narrow:
+        np.subtract(z, v, out=a)
+    else:
+        a[...] = _exact_difference(z, v, v.real.argmax(axis=-1, keepdims=True))
+    a -= _mean_under(p, a)
+    np.multiply(a, 1 / T, out=g)
+    np.expm1(g, out=g)
+    s = _mean_under(p, g)
+    g -= s
+    g *= p
+    g *= 1 / (1 + s)
+    t_kl = T * np.log1p(s) - _mean_under(p, a)  # which is 0 but for rounding
+    a -= t_kl
+    change = SoftmaxDifference(p, g, a, t_kl[:, 0])
+    small = 1e-13 if narrow else 1e-3  # the error is about 1e-16 sqrt(8 / s)
+    s, total = s.real, total.real
+    if s.min() >= small and s.max() <= 1e13 and total.min() >= 1e-200:
+        return change, None
+    return change, ((s >= small) & (s <= 1e13) & (total >= 1e-200))[:, 0]
 
 
 def _logits(logits) -> np.ndarray:
@@ -230,14 +294,6 @@ def _logits(logits) -> np.ndarray:
     if z.ndim == 0:
         raise ValueError("logits must have at least one axis, got a single number")
     return _checks.finite("logits", z)
-
-
-def _comparable(logits, teacher_logits, temperature):
-    """Both as float64 (or wider, or complex), the temperature, and the dtype of the answer."""
-    z, v = _checks.student_and_teacher(logits, teacher_logits)
-    dtype = np.result_type(z, v) if "c" in (z.dtype.kind, v.dtype.kind) else z.dtype
-    z, v = (x.astype(np.promote_types(x.dtype, np.float64), copy=False) for x in (z, v))
-    return z, v, _checks.positive("temperature", temperature), dtype
 
 
 def _pair_of_probabilities(p, q):
@@ -266,17 +322,13 @@ def _remainder_over_square(d):
     return series / 2
 
 
-def _teacher(shifted, k, T):
-    """`p` and `T log p` from the teacher's logits with the largest of each row at 0."""
-    exponentials = np.exp(shifted / T)
-    np.put_along_axis(exponentials, k, 0, axis=-1)
-    others = exponentials.sum(axis=-1, keepdims=True)
-    np.put_along_axis(exponentials, k, 1, axis=-1)
-    return exponentials / (1 + others), shifted - T * np.log1p(others)
+def _mean_under(p, x):
+    """`E[x] = sum_i p_i x_i` of each row, as a column."""
+    return np.vecdot(p.conj(), x)[:, None]  # vecdot conjugates its first argument
 
 
-def _difference_up_to_a_shift(z, v, k):
-    """`z - v` minus its k-th entry, with the rounding error of `z - v` put back (Knuth's TwoSum)."""
+def _exact_difference(z, v, k):
+    """`z - v` minus its k-th entry, the rounding error of `z - v` put back (Knuth's TwoSum)."""
     a = z - v
     b = a - z
     error = (z - (a - b)) - (v + b)
@@ -284,11 +336,37 @@ def _difference_up_to_a_shift(z, v, k):
     return (a - next(pick)) + (error - next(pick))
 
 
-def _t_log_mean_exp(a, p, t_log_p, T):
-    """`T log sum_i p_i exp(a_i / T)`, accurate where the sum is near 1 and where it overflows."""
-    w = a + t_log_p
+def _compare_carefully(z, v, T):
+    """What `_compare` gives, for any row: each entry by the form that keeps its digits.
+
+    T log E[e^(a/T)], the sum taken over e^u - 1 or, where that overflows, e^u
+    E[e^u - 1] = E[e^u - 1 - u]  by a series where u is small
+    """
+    shifted, k = _shift_largest_to_zero(v, -1)
+    p, t_log_p = _teacher(shifted, k, T)
+    a = _exact_difference(z, v, k)
+    a -= _mean_under(p, a)
+    w, u = a + t_log_p, a / T
     top = w.real.max(axis=-1, keepdims=True)
-    growth = np.where(a.real <= T, p * np.expm1(a / T), np.exp(w / T) - p)
-    near = T * np.log1p(growth.sum(axis=-1, keepdims=True))
-    far = top + T * np.log(np.exp((w - top) / T).sum(axis=-1, keepdims=True))
-    return np.where(top <= T, near, far)
+    growth = np.where(u.real <= 1, p * np.expm1(u), np.exp(w / T) - p)
+    t_log_mean = np.where(
+        top <= T,
+        T * np.log1p(growth.sum(axis=-1, keepdims=True)),
+        top + T * np.log(np.exp((w - top) / T).sum(axis=-1, keepdims=True)),
+    )
+    r = a - t_log_mean
+    d, q = r / T, np.exp((r + t_log_p) / T)
+    difference = np.where(d.real <= 1, p * np.expm1(d), q - p)
+    quadratic = np.abs(d.real) < 0.5
+    terms = p * r * d * _remainder_over_square(np.where(quadratic, d, 0))
+    terms = np.where(quadratic, terms, T * difference - p * r)
+    return p, difference, r, terms.sum(axis=-1)
+
+
+def _teacher(shifted, k, T):
+    """`p` and `T log p` from the teacher's logits with the largest of each row at 0."""
+    exponentials = np.exp(shifted / T)
+    np.put_along_axis(exponentials, k, 0, axis=-1)
+    others = exponentials.sum(axis=-1, keepdims=True)
+    np.put_along_axis(exponentials, k, 1, axis=-1)
+    return exponentials / (1 + others), shifted - T * np.log1p(others)

@@ -16,13 +16,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 LOSSES, LAYERS, LEARNING = "test_losses.py", "test_layers.py", "test_distillation.py"
+PROBABILITY = "test_probability.py"
 
 # What went wrong: the file, the right words, the wrong ones, the tests that must notice.
 MISTAKES = {
     "1/T forgotten": (
         "losses.py",
-        "_soft_gradient(change, 1 / temperature, dtype)\n\n\ndef reverse",
-        "_soft_gradient(change, 1.0, dtype)\n\n\ndef reverse",
+        "_soft_term(logits, teacher_logits, temperature, 1 / temperature)",
+        "_soft_term(logits, teacher_logits, temperature, 1.0)",
         LOSSES,
     ),
     "T**2 forgotten": (
@@ -39,32 +40,44 @@ MISTAKES = {
     ),
     "T**2 in the value, not in the gradient": (
         "losses.py",
-        "_soft_gradient(change, scale, dtype)\n    if hard",
-        "_soft_gradient(change, soft_weight / T, dtype)\n    if hard",
+        "_soft_term(logits, teacher_logits, T, scale)",
+        "_soft_term(logits, teacher_logits, T, soft_weight / T)",
         LOSSES,
     ),
     "KL the wrong way round": (
         "losses.py",
-        "    change, dtype = _compare(logits, teacher_logits, temperature)\n    return _mean(change.t_kl)",
-        "    change, dtype = _compare(teacher_logits, logits, temperature)\n    return _mean(change.t_kl)",
+        "_soft_term(logits, teacher_logits, temperature, 1",
+        "_soft_term(teacher_logits, logits, temperature, 1",
         LOSSES,
     ),
     "the student compared with itself": (
         "losses.py",
-        "return softmax_difference(wide, teacher_logits, temperature), z.dtype",
-        "return softmax_difference(wide, wide, temperature), z.dtype",
+        "in softmax_difference_by_rows(z, v, temperature)",
+        "in softmax_difference_by_rows(z, z, temperature)",
         LOSSES,
     ),
     "the gradient's sign": (
         "losses.py",
-        "change.difference * (factor",
-        "change.difference * (-factor",
+        "np.multiply(change.difference, factor",
+        "np.multiply(change.difference, -factor",
         LOSSES,
+    ),
+    "the last rows forgotten": (
+        "probability.py",
+        "for start in range(0, len(z), step):",
+        "for start in range(0, len(z) - step + 1, step):",
+        PROBABILITY,
+    ),
+    "the careful formula left out": (
+        "probability.py",
+        "if plain is not None:",
+        "if False:",
+        PROBABILITY,
     ),
     "mean over the classes too": (
         "losses.py",
-        "(factor / len(change.difference))",
-        "(factor / change.difference.size)",
+        "factor / len(z), out",
+        "factor / z.size, out",
         LOSSES,
     ),
     "no mean over the batch": (
@@ -199,7 +212,7 @@ def outcomes(tmp_path_factory):
         for number, (name, (file, right, wrong, test_file)) in enumerate(MISTAKES.items()):
             folder = base / str(number)
             futures[name] = pool.submit(run_on_a_copy, folder, test_file, file, right, wrong)
-        for test_file in (LOSSES, LAYERS, LEARNING):
+        for test_file in (PROBABILITY, LOSSES, LAYERS, LEARNING):
             futures[test_file] = pool.submit(run_on_a_copy, base / test_file[:-3], test_file)
         return {name: future.result() for name, future in futures.items()}
 
@@ -211,6 +224,6 @@ def test_the_mistake_is_caught(name, outcomes):
     assert " failed" in said, said
 
 
-@pytest.mark.parametrize("test_file", [LOSSES, LAYERS, LEARNING])
+@pytest.mark.parametrize("test_file", [PROBABILITY, LOSSES, LAYERS, LEARNING])
 def test_without_a_mistake_they_pass(test_file, outcomes):
     assert outcomes[test_file].startswith("exit status 0\n"), outcomes[test_file]

@@ -118,6 +118,33 @@ def test_softmax_difference_is_the_difference(T):
     )
 
 
+def test_rows_do_not_depend_on_their_company():
+    """Many blocks of rows, with rows of all regimes among them, are what each row is alone."""
+    rng = np.random.default_rng(3)
+    for dtype, classes in ((np.float32, 700), (np.float64, 700), (np.float64, 3)):
+        v = rng.normal(scale=4, size=(90, classes)).astype(dtype)
+        z = rng.normal(scale=4, size=v.shape).astype(dtype)
+        z[::7] = v[::7]  # no difference
+        z[1::7] = v[1::7] + 3  # a shift of the row
+        z[2::7] += 1e-3 * v[2::7]
+        z[3::7] *= 500  # far apart
+        v[4::7] -= 5000  # the largest of the block is far from the largest of the row
+        v[5::7, 0] += 2000  # the teacher is certain
+        together = kd.softmax_difference(z, v, 1.5)
+        for i in range(len(z)):
+            alone = kd.softmax_difference(z[i : i + 1], v[i : i + 1], 1.5)
+            for name, a, b in zip(alone._fields, together, alone, strict=True):
+                size = np.abs(b).max()
+                np.testing.assert_allclose(a[i], b[0], rtol=0, atol=1e-12 * size, err_msg=name)
+        assert (together.t_kl >= 0).all()
+        assert (together.difference[::7] == 0).all()
+
+
+def test_a_dtype_for_the_difference():
+    change = kd.softmax_difference(LOGITS.astype(np.float32), LOGITS + 1, 2, dtype=np.float64)
+    assert [x.dtype for x in change] == [np.float64] * 4
+
+
 @pytest.mark.parametrize(
     "call, message",
     [

@@ -1,0 +1,82 @@
+"""What a step may allocate and what an epoch may hold; times are for the benchmarks."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from benchmarks.measuring import largest_allocation
+
+import numpy_kd as kd
+from numpy_kd.losses import cross_entropy_loss, hinton_loss
+from numpy_kd.optimizers import PIECE
+from numpy_kd.training import fit
+
+BATCH, SIZES = 256, (400, 300, 300, 10)
+RNG = np.random.default_rng(0)
+X = RNG.random((BATCH, SIZES[0]), dtype=np.float32)
+V = RNG.standard_normal((BATCH, SIZES[-1]), dtype=np.float32)
+
+NETWORKS = {
+    "relu": ({}, kd.SGD(momentum=0.9)),
+    "dropout, max-norm": (
+        {"dropout": 0.5, "input_dropout": 0.2},
+        kd.SGD(momentum=0.9, max_norm=0.1),
+    ),
+    "batch norm, Adam": ({"batch_norm": True}, kd.Adam()),
+    "tanh, dropout, weight decay": (
+        {"activation": "tanh", "dropout": 0.5},
+        kd.SGD(weight_decay=0.1),
+    ),
+}
+
+
+def soft(logits, teacher_logits):
+    how = {"temperature": 20.0, "soft_weight": 1.0, "hard_weight": 0.0}
+    return hinton_loss(logits, teacher_logits, **how)
+
+
+def a_step(how, optimizer):
+    network = kd.MLP(SIZES, seed=0, **how)
+
+    def step():
+        _, dlogits = soft(network.forward(X, training=True), V)
+        network.backward(dlogits)
+        optimizer.step(network.parameters, network.gradient, 1e-3, weights=network.weights)
+
+    return step
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_step_allocates_nothing_of_the_size_of_a_layers_batch(name):
+    smallest = X.itemsize * BATCH * min(SIZES[:-1])
+    assert largest_allocation(a_step(*NETWORKS[name])) < smallest
+
+
+def test_the_measure_sees_an_array():
+    size = X.itemsize * BATCH * min(SIZES[:-1])
+    assert largest_allocation(lambda: np.empty(size, np.uint8)) >= size
+
+
+def test_the_loss_needs_little_beside_its_gradient():
+    """Many classes: the rows are taken some after the other."""
+    z, v = RNG.standard_normal((2, 64, 50_000), dtype=np.float32)
+    assert largest_allocation(lambda: soft(z, v)) < 1.5 * z.nbytes
+
+
+@pytest.mark.parametrize("optimizer", [kd.SGD(momentum=0.9), kd.Adam()], ids=["SGD", "Adam"])
+def test_an_epoch_holds_the_data_the_network_and_two_batches(optimizer):
+    """4 x parameters: parameters, gradient, and the optimiser's one or two averages."""
+    x = RNG.random((8_000, SIZES[0]), dtype=np.float32)
+    labels = RNG.integers(0, SIZES[-1], len(x))
+    how = {"loss": cross_entropy_loss, "epochs": 1, "batch_size": BATCH, "progress": False}
+    fit(kd.MLP(SIZES, seed=0), x[:BATCH], labels[:BATCH], **how)  # imports, caches
+    tracemalloc.start()
+    try:
+        network = kd.MLP(SIZES, seed=0)
+        fit(network, x, labels, optimizer=optimizer, schedule=1e-3, rng=0, **how)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    activations = 4 * BATCH * sum(SIZES)
+    more = 8 * len(x) + PIECE  # the epoch's indices, the optimiser's scratch
+    assert peak < 4 * network.parameters.nbytes + 2 * activations + more
