@@ -263,23 +263,23 @@ def _compare(z, v, p, a, g, T, narrow):
     They do not suit a row where an exponential overflows, and their KL not one where s is so
     small that the rounding of e^u - 1, whose mean it is, shows in it. `p`, `a` and `g` are memory.
     """
-    np.subtract(v, v.real.max(), out=p)
+    np.subtract(v, v.real.max(), out=p)  # p = softmax(v / T)
     p *= 1 / T
     np.exp(p, out=p)
     total = p.sum(axis=-1, keepdims=True)
     p *= 1 / total
-    if narrow:
+    if narrow:  # a = z - v, minus its mean: T u
         np.subtract(z, v, out=a)
     else:
         a[...] = _exact_difference(z, v, v.real.argmax(axis=-1, keepdims=True))
     a -= _mean_under(p, a)
-    np.multiply(a, 1 / T, out=g)
+    np.multiply(a, 1 / T, out=g)  # g = e^u - 1, and then q - p
     np.expm1(g, out=g)
     s = _mean_under(p, g)
     g -= s
     g *= p
     g *= 1 / (1 + s)
-    t_kl = T * np.log1p(s) - _mean_under(p, a)  # which is 0 but for rounding
+    t_kl = T * np.log1p(s) - _mean_under(p, a)  # the last term is 0 but for rounding
     a -= t_kl
     change = SoftmaxDifference(p, g, a, t_kl[:, 0])
     small = 1e-13 if narrow else 1e-3  # the error is about 1e-16 sqrt(8 / s)
