@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -40,6 +41,8 @@ class History:
     """fraction right on the validation data; empty without them"""
     learning_rate: list[float] = field(default_factory=list)
     """of the epoch's last step"""
+    seconds: list[float] = field(default_factory=list, compare=False)
+    """that the epoch's steps took, without validation and checkpoint"""
 
 
 def fit(
@@ -98,7 +101,7 @@ def fit(
     total_steps = epochs * -(-len(x) // batch_size)
     with _bar(total_steps, run.step, progress) as bar:
         for epoch in range(run.epoch, epochs):
-            total = 0.0
+            total, start = 0.0, time.perf_counter()
             for rows in batches(len(x), batch_size, rng):
                 batch = memory.take((len(rows), x.shape[1]), x.dtype)
                 np.take(x, rows, axis=0, out=batch, mode="clip")  # "raise" would copy once more
@@ -106,6 +109,7 @@ def fit(
                 value = run.train(batch, [t[rows] for t in targets], rate(run.step), epoch)
                 total += value * len(rows)
                 bar.update()
+            run.history.seconds.append(time.perf_counter() - start)
             run.close_epoch(total / len(x), validation)
             if checkpoint is not None:
                 run.save(checkpoint)

@@ -29,7 +29,8 @@ TINY = replace(
     sweep_hidden=((12, 12),),
     sweep_temperatures=(2, 20),
     sweep_seeds=(2,),
-    sweep_epochs=2,
+    sweep_epochs=(2,),
+    sweep_rates=((0.001, 0.002),),
     members=2,
     member_hidden=(8, 8),
 )
@@ -69,7 +70,7 @@ def numbers(result) -> dict:
         title: [{k: v for k, v in run.items() if k != "seconds_per_epoch"} for run in runs]
         for title, runs in result["rows"].items()
     }
-    return {**result, "rows": rows, "seconds": None}
+    return {**result, "rows": rows}
 
 
 @pytest.fixture(scope="module")

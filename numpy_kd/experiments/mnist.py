@@ -50,7 +50,7 @@ class Settings:
     teacher_jitter: int = 2  # pixels
     student_hidden: tuple[int, ...] = (800, 800)
     temperature: float = 20.0
-    lengths: tuple[int, ...] = (20, 40)  # epochs tried, for student alone and distilled student
+    lengths: tuple[int, ...] = (20, 40, 60)  # epochs tried, for student alone and distilled student
     rates: tuple[tuple[str, tuple[float, ...]], ...] = (  # learning rates tried, by loss
         ("labels", (0.0003, 0.001, 0.003)),
         ("smooth", (0.0003, 0.001, 0.003)),
@@ -61,9 +61,13 @@ class Settings:
     )
     sweep_hidden: tuple[tuple[int, ...], ...] = ((800, 800), (300, 300), (30, 30))
     sweep_temperatures: tuple[float, ...] = (1, 2, 3, 4, 8, 20, 50)
-    sweep_seeds: tuple[int, ...] = (1, 2, 5)  # by size: the smaller, the more
-    sweep_epochs: int = 15
-    sweep_rates: tuple[float, ...] = (0.0005, 0.001, 0.002)
+    sweep_seeds: tuple[int, ...] = (1, 2, 5)  # by size: the smaller, the more; so below
+    sweep_epochs: tuple[int, ...] = (15, 15, 40)
+    sweep_rates: tuple[tuple[float, ...], ...] = (
+        (0.0005, 0.001, 0.002, 0.004),
+        (0.0005, 0.001, 0.002, 0.004),
+        (0.002, 0.005, 0.01, 0.02),
+    )
     smoothing: float = 0.1
     noise: float = 0.5
     noise_fraction: float = 0.5
@@ -86,8 +90,8 @@ class Settings:
             sweep_hidden=((100, 100), (30, 30)),
             sweep_temperatures=(1, 4, 20),
             sweep_seeds=(1, 2),
-            sweep_epochs=4,
-            sweep_rates=(0.001, 0.002),
+            sweep_epochs=(4, 4),
+            sweep_rates=((0.001, 0.002), (0.005,)),
             members=2,
             member_hidden=(50, 50),
         )
@@ -127,7 +131,6 @@ def run(
         "sweep": t.sweep_results,
         "biases": [_bias_row(t, (3,), folder), _bias_row(t, (0, 1, 2, 3, 4, 5, 6, 9), folder)],
         "example": _two_like_a_seven(t, folder),
-        "seconds": t.seconds,
     }
     return json.loads(json.dumps(result))
 
@@ -140,7 +143,6 @@ class _Table:
         self.chosen: dict[str, dict] = {}
         self.row_results: dict[str, list[dict]] = {}
         self.sweep_results: list[dict] = []
-        self.seconds = 0.0
         self.bar = tqdm(disable=None if progress is None else not progress, unit="epoch")
 
     def __enter__(self):
@@ -159,7 +161,6 @@ class _Table:
         for future in as_completed(futures):
             job = futures[future]
             results[job.name] = future.result()
-            self.seconds += job.epochs * results[job.name]["seconds_per_epoch"]
             self.bar.update(job.epochs)
         return [results[job.name] for job in jobs]
 
@@ -245,11 +246,12 @@ class _Table:
             "logit matching": self.trials("matching", "matching", s.lengths[:1]),
             "noisy logits": self.trials("noisy", "noisy", s.lengths[:1]),
         }
-        for hidden in s.sweep_hidden:
+        sweep = zip(s.sweep_hidden, s.sweep_epochs, s.sweep_rates, strict=True)
+        for hidden, epochs, rates in sweep:
             for T in s.sweep_temperatures:
                 name = f"{'x'.join(map(str, hidden))}-T{T:g}"
                 more = {"hidden": hidden, "temperature": float(T)}
-                groups[name] = self.trials(name, "soft", (s.sweep_epochs,), s.sweep_rates, **more)
+                groups[name] = self.trials(name, "soft", (epochs,), rates, **more)
         results = iter(self.do([job for jobs in groups.values() for job in jobs]))
         for row, jobs in groups.items():
             self.choose(row, [next(results) for _ in jobs])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-import time
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,10 +71,10 @@ def train(job: Job, folder: str, data: str | None) -> dict:
             seed=np.random.default_rng([job.seed, 0]),
         )
         loss, targets = _loss(job, x, labels, folder)
-        checkpoint = folder / f"{job.name}.checkpoint.npz"
+        which = zlib.crc32(json.dumps(_as_json(job)).encode())  # never another job's of that name
+        checkpoint = folder / f"{job.name}.{which:08x}.checkpoint.npz"
         steps = job.epochs * -(-len(x) // job.batch_size)
-        start = time.perf_counter()
-        fit(
+        history = fit(
             network,
             x,
             targets,
@@ -88,7 +88,7 @@ def train(job: Job, folder: str, data: str | None) -> dict:
             progress=False,
             checkpoint=checkpoint,
         )
-        seconds = (time.perf_counter() - start) / job.epochs
+        seconds = float(np.median(history.seconds))
         network.save(folder / f"{job.name}.npz")
         result = _measure(job, network, held_out, folder, data) | {"seconds_per_epoch": seconds}
         _files.write_text(done, json.dumps(result) + "\n")
