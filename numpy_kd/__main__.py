@@ -90,6 +90,12 @@ def _figures(options):
     _files.write_text(options.out / "temperature.json", json.dumps(shown, indent=1) + "\n")
     strip = plots.temperature_strip(logits, temperatures)
     yield str(plots.save(strip, options.out / "temperature.png"))
+    results = options.out / "mnist.json"
+    if results.exists():
+        result = json.loads(results.read_text(encoding="utf-8"))
+        yield str(plots.save(plots.mnist(result), options.out / "mnist.png"))
+        example = plots.two_like_a_seven(result["example"])
+        yield str(plots.save(example, options.out / "mnist_two.png"))
 
 
 def _notebooks(options):
@@ -129,7 +135,10 @@ def _reproduce(options):
     name = "mnist_quick" if options.quick else "mnist"
     _files.write_text(options.out / f"{name}.json", json.dumps(result, indent=1) + "\n")
     yield from _mnist_table(result)
-    yield f"\nResults: {options.out / name}.json"
+    from numpy_kd import plots
+
+    picture = plots.save(plots.mnist(result), options.out / f"{name}.png")
+    yield f"\nPicture: {picture}   Results: {options.out / name}.json"
 
 
 def _mnist_table(result: dict):

@@ -58,6 +58,8 @@ def execute(path: Path) -> tuple[bool, str]:
                 [str(Path(__file__).parent.parent), *os.environ.get("PYTHONPATH", "").split(":")]
             ).rstrip(os.pathsep),
         }
+        if "NUMPY_KD_DATA" in environment:  # the notebook runs in another folder
+            environment["NUMPY_KD_DATA"] = os.path.abspath(environment["NUMPY_KD_DATA"])
         client = NotebookClient(
             notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}
         )

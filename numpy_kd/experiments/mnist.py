@@ -29,6 +29,9 @@ from numpy_kd.mlp import MLP
 from numpy_kd.probability import softmax
 from numpy_kd.transfer import best_bias, rows_of_classes
 
+# rows of the table whose transfer set lacks some classes
+MISSING = {"without 3s": (3,), "without all but 7s and 8s": (0, 1, 2, 3, 4, 5, 6, 9)}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -129,7 +132,7 @@ def run(
         "rows": t.row_results,
         "chosen": t.chosen,
         "sweep": t.sweep_results,
-        "biases": [_bias_row(t, (3,), folder), _bias_row(t, (0, 1, 2, 3, 4, 5, 6, 9), folder)],
+        "biases": [_bias_row(t, missing, folder) for missing in MISSING.values()],
         "example": _two_like_a_seven(t, folder),
     }
     return json.loads(json.dumps(result))
@@ -291,10 +294,9 @@ class _Table:
         smooth = {"teacher": ("teacher-smooth",)}
         row("distilled from the smoothed teacher", "from-smooth", "soft", distilled, **smooth)
         row("distilled from the ensemble", "from-ensemble", "soft", distilled, teacher=self.members)
-        for missing in ((3,), (0, 1, 2, 3, 4, 5, 6, 9)):
-            name = "without-" + "".join(map(str, missing))
+        for title, missing in MISSING.items():
             kept = {"chosen_on": s.images // 6, "without": missing}
-            row(name, name, "soft", distilled, **kept)
+            row(title, "without-" + "".join(map(str, missing)), "soft", distilled, **kept)
         sweep = self.sweep_jobs()
         results = iter(self.do([j for group in jobs.values() for j in group] + sweep))
         for title, group in jobs.items():
@@ -339,21 +341,27 @@ def _bias_row(table: _Table, missing: tuple[int, ...], folder: Path) -> dict:
         "tuned on held-out images": best_bias(network.logits(x_chosen), labels_chosen, tuned),
         "tuned on the test images": best_bias(test, images.labels_test, tuned),
     }
-    outcome = {}
-    for name, bias in added.items():
+
+    def measured(bias: float) -> dict:
         shifted = test.copy()
         shifted[:, list(tuned)] += np.float32(bias)
-        wrong = shifted.argmax(axis=-1) != images.labels_test
-        outcome[name] = {
+        answers = shifted.argmax(axis=-1)
+        wrong = answers != images.labels_test
+        return {
             "bias": bias,
             "errors": int(wrong.sum()),
             "errors_on_tuned": int(wrong[rows].sum()),
+            "answers_on_tuned": np.bincount(answers[rows], minlength=10).tolist(),
         }
+
+    far = 1.6 * added["tuned on the test images"]
+    curve = [measured(float(bias)) for bias in np.linspace(min(far, 0.0), max(far, 0.0), 41)]
     return {
         "missing": list(missing),
         "tuned": list(tuned),
         "tuned_images": int(rows.sum()),
-        "outcome": outcome,
+        "outcome": {name: measured(bias) for name, bias in added.items()},
+        "curve": {key: [point[key] for point in curve] for key in list(curve[0])[:3]},
     }
 
 

@@ -22,6 +22,14 @@ from numpy_kd.plots.course import (
     two_fits,
 )
 from numpy_kd.plots.digits import distillation, learning_curves, paired_errors, second_thoughts
+from numpy_kd.plots.mnist import (
+    answers_on,
+    bias_curve,
+    errors_by_temperature_and_size,
+    mnist,
+    mnist_rows,
+    two_like_a_seven,
+)
 from numpy_kd.plots.style import (
     BLUE,
     COLOURS,
@@ -50,16 +58,21 @@ __all__ = [
     "STYLE",
     "YELLOW",
     "above_its_tangent",
+    "answers_on",
+    "bias_curve",
     "descent_paths",
     "digit",
     "distillation",
     "entropy_against_temperature",
     "errors_by_temperature",
+    "errors_by_temperature_and_size",
     "gradient_shares",
     "heat_maps",
     "image_rows",
     "learning_curves",
     "limit_strip",
+    "mnist",
+    "mnist_rows",
     "new_figure",
     "paired_errors",
     "power_curves",
@@ -72,4 +85,5 @@ __all__ = [
     "synthetic_amounts",
     "temperature_strip",
     "two_fits",
+    "two_like_a_seven",
 ]
