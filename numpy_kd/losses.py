@@ -255,7 +255,7 @@ def _soft_term(logits, teacher_logits, temperature, factor: float):
     dlogits = np.empty(z.shape, np.result_type(z, v) if v.dtype.kind == "c" else z.dtype)
     t_kl = []
     with np.errstate(over="ignore"):
-        for rows, change in softmax_difference_by_rows(z, v, temperature):
+        for rows, change in softmax_difference_by_rows(z, v, temperature, whole=False):
             np.multiply(change.difference, factor / len(z), out=dlogits[rows], casting="same_kind")
             t_kl.append(change.t_kl)
     return _mean(np.concatenate(t_kl)), dlogits
@@ -280,4 +280,4 @@ def _cast(x, dtype):
 
 def _mean(values):
     """The mean of a row of values as a Python number (complex for the complex step)."""
-    return values.mean().item()
+    return values.sum().item() / len(values)

@@ -58,7 +58,7 @@ def log_softmax(logits, temperature: float = 1.0, axis: int = -1) -> np.ndarray:
         shifted, largest = _shift_largest_to_zero(z, axis)
         scaled = divide_by_temperature(shifted, T)
         others = np.exp(scaled)
-    np.put_along_axis(others, largest, 0, axis=axis)
+    others[largest] = 0
     return scaled - np.log1p(others.sum(axis=axis, keepdims=True))
 
 
@@ -163,11 +163,13 @@ def divide_by_temperature(x: np.ndarray, temperature: float) -> np.ndarray:
     """`x / T` in the dtype of `x`, also where `T` is too small or too large for that dtype.
 
     Parameters: `x` a float or complex array; `temperature` positive. Returns: shape and dtype
-    of `x`; what does not fit becomes 0 or infinite, without a warning.
+    of `x` (itself where T is 1); what does not fit becomes 0 or infinite, without a warning.
 
     >>> divide_by_temperature(np.float32([0, 1]), 1e-60)
     array([ 0., inf], dtype=float32)
     """
+    if temperature == 1:
+        return x
     limits = np.finfo(x.dtype)
     with np.errstate(over="ignore"):
         if limits.smallest_normal <= temperature <= limits.max:
@@ -224,11 +226,12 @@ def softmax_difference(logits, teacher_logits, temperature: float, dtype=None) -
 
 
 def softmax_difference_by_rows(
-    logits, teacher_logits, temperature: float
+    logits, teacher_logits, temperature: float, *, whole: bool = True
 ) -> Iterator[tuple[slice, SoftmaxDifference]]:
     """`softmax_difference` in float64 of some rows after the other: they stay in the cache.
 
-    Parameters and errors as there. Yields pairs of a slice of rows and their difference, whose
+    Parameters and errors as there; `whole` False leaves `p` and `log_ratio` as they came out on
+    the way, of no use to anybody. Yields pairs of a slice of rows and their difference, whose
     memory the next pair takes over.
 
     >>> z, v = np.ones((3, 20_000)), np.zeros((3, 20_000))
@@ -240,47 +243,47 @@ def softmax_difference_by_rows(
     dtype = np.promote_types(np.result_type(z, v), np.float64)
     narrow = z.dtype.itemsize < 8 and v.dtype.itemsize < 8 and dtype == np.float64
     step = min(len(z), max(1, CACHED // z.shape[1]))
-    memory = np.empty((5, step, z.shape[1]), dtype)
+    memory = np.empty((3, step, z.shape[1]), dtype)
     for start in range(0, len(z), step):
         rows = slice(start, min(start + step, len(z)))
-        wide = memory[:, : rows.stop - start]
-        pair = wide[:2]
-        pair[0], pair[1] = z[rows], v[rows]
         with np.errstate(all="ignore"):
-            change, plain = _compare(*wide, T, narrow)
+            p, a, g = memory[:, : rows.stop - start]
+            change, plain = _compare(z[rows], v[rows], p, a, g, T, narrow, whole)
             if plain is not None:
-                for whole, part in zip(change, _compare_carefully(*(x[~plain] for x in pair), T)):
-                    whole[~plain] = part
+                rest = (x[rows][~plain].astype(dtype, copy=False) for x in (z, v))
+                for some, part in zip(change, _compare_carefully(*rest, T), strict=True):
+                    some[~plain] = part
                 if np.isnan(change.t_kl).any():
                     _checks.finite("logits", z), _checks.finite("teacher_logits", v)
                     raise ValueError("logits and teacher_logits must be below 1e307 in size")
         yield rows, change
 
 
-def _compare(z, v, p, a, g, T, narrow):
+def _compare(z, v, p, a, g, T, narrow, whole):
     """The formulas of `softmax_difference` as they stand, and which rows they suit (None: all).
 
     They do not suit a row where an exponential overflows, and their KL not one where s is so
     small that the rounding of e^u - 1, whose mean it is, shows in it. `p`, `a` and `g` are memory.
     """
-    np.subtract(v, v.real.max(), out=p)  # p = softmax(v / T)
+    np.subtract(v, v.real.max(), out=p, dtype=p.dtype)  # p = softmax(v / T), but for its total
     p *= 1 / T
     np.exp(p, out=p)
     total = p.sum(axis=-1, keepdims=True)
-    p *= 1 / total
     if narrow:  # a = z - v, minus its mean: T u
-        np.subtract(z, v, out=a)
+        np.subtract(z, v, out=a, dtype=a.dtype)
     else:
-        a[...] = _exact_difference(z, v, v.real.argmax(axis=-1, keepdims=True))
-    a -= _mean_under(p, a)
+        a[...] = _exact_difference(z, v, _shift_largest_to_zero(v, -1)[1])
+    a -= _sum_under(p, a) / total
     np.multiply(a, 1 / T, out=g)  # g = e^u - 1, and then q - p
     np.expm1(g, out=g)
-    s = _mean_under(p, g)
+    s = _sum_under(p, g) / total
     g -= s
     g *= p
-    g *= 1 / (1 + s)
-    t_kl = T * np.log1p(s) - _mean_under(p, a)  # the last term is 0 but for rounding
-    a -= t_kl
+    g *= 1 / (total * (1 + s))
+    t_kl = T * np.log1p(s) - _sum_under(p, a) / total  # the last term is 0 but for rounding
+    if whole:
+        p *= 1 / total
+        a -= t_kl
     change = SoftmaxDifference(p, g, a, t_kl[:, 0])
     small = 1e-13 if narrow else 1e-3  # the error is about 1e-16 sqrt(8 / s)
     s, total = s.real, total.real
@@ -303,9 +306,11 @@ def _pair_of_probabilities(p, q):
 
 
 def _shift_largest_to_zero(z, axis):
-    """`z` minus the largest entry of each row, and where that stands; complex by real part."""
-    largest = z.real.argmax(axis=axis, keepdims=True)
-    return z - np.take_along_axis(z, largest, axis=axis), largest
+    """`z` minus the largest entry of each row, and its index; complex by real part."""
+    k = z.real.argmax(axis=axis, keepdims=True)
+    largest = list(np.indices(k.shape, sparse=True))
+    largest[axis] = k
+    return z - z[*largest], tuple(largest)
 
 
 def _x_log_y(x, y):
@@ -322,8 +327,8 @@ def _remainder_over_square(d):
     return series / 2
 
 
-def _mean_under(p, x):
-    """`E[x] = sum_i p_i x_i` of each row, as a column."""
+def _sum_under(p, x):
+    """`sum_i p_i x_i` of each row, as a column."""
     return np.vecdot(p.conj(), x)[:, None]  # vecdot conjugates its first argument
 
 
@@ -332,8 +337,7 @@ def _exact_difference(z, v, k):
     a = z - v
     b = a - z
     error = (z - (a - b)) - (v + b)
-    pick = (np.take_along_axis(x, k, axis=-1) for x in (a, error))
-    return (a - next(pick)) + (error - next(pick))
+    return (a - a[k]) + (error - error[k])
 
 
 def _compare_carefully(z, v, T):
@@ -345,7 +349,7 @@ def _compare_carefully(z, v, T):
     shifted, k = _shift_largest_to_zero(v, -1)
     p, t_log_p = _teacher(shifted, k, T)
     a = _exact_difference(z, v, k)
-    a -= _mean_under(p, a)
+    a -= _sum_under(p, a)
     w, u = a + t_log_p, a / T
     top = w.real.max(axis=-1, keepdims=True)
     growth = np.where(u.real <= 1, p * np.expm1(u), np.exp(w / T) - p)
@@ -366,7 +370,7 @@ def _compare_carefully(z, v, T):
 def _teacher(shifted, k, T):
     """`p` and `T log p` from the teacher's logits with the largest of each row at 0."""
     exponentials = np.exp(shifted / T)
-    np.put_along_axis(exponentials, k, 0, axis=-1)
+    exponentials[k] = 0
     others = exponentials.sum(axis=-1, keepdims=True)
-    np.put_along_axis(exponentials, k, 1, axis=-1)
+    exponentials[k] = 1
     return exponentials / (1 + others), shifted - T * np.log1p(others)

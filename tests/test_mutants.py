@@ -52,8 +52,8 @@ MISTAKES = {
     ),
     "the student compared with itself": (
         "losses.py",
-        "in softmax_difference_by_rows(z, v, temperature)",
-        "in softmax_difference_by_rows(z, z, temperature)",
+        "in softmax_difference_by_rows(z, v, temperature, whole",
+        "in softmax_difference_by_rows(z, z, temperature, whole",
         LOSSES,
     ),
     "the gradient's sign": (
