@@ -26,7 +26,7 @@ def cross_entropy_loss(logits, labels, temperature: float = 1.0) -> Loss:
 
         -log q_y = -z_y/T + log sum_j exp(z_j/T)
         dC/dz_i  = (q_i - [i = y]) / T               and for the batch  (q - one_hot(y)) / (T B)
-        at i = y:  q_y - 1 = -sum of the other q_j,  which does not cancel when q_y is near 1
+        at i = y:  q_y - 1 = expm1(log q_y),  which does not cancel when q_y is near 1
 
     Parameters: `logits` (B, N); `labels` (B,) integers in 0 .. N - 1; `temperature` > 0.
     Returns: value in nats, dlogits (B, N).
@@ -40,10 +40,9 @@ def cross_entropy_loss(logits, labels, temperature: float = 1.0) -> Loss:
     z, labels = _checks.logits_and_labels(logits, labels)
     T, rows = _checks.positive("temperature", temperature), np.arange(len(z))
     log_q = log_softmax(z, T)
-    dlogits = np.exp(log_q)
-    dlogits[rows, labels] = 0
-    dlogits[rows, labels] = -dlogits.sum(axis=-1)
-    return _mean(-log_q[rows, labels]), divide_by_temperature(dlogits, T) / len(z)
+    log_q_y, dlogits = log_q[rows, labels], np.exp(log_q)
+    dlogits[rows, labels] = np.expm1(log_q_y)
+    return _mean(-log_q_y), divide_by_temperature(dlogits, T) / len(z)
 
 
 def soft_target_loss(logits, targets, temperature: float = 1.0) -> Loss:

@@ -7,6 +7,7 @@ It knows neither what the loss means nor who the teacher is: it deals out rows, 
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import time
 import zlib
@@ -127,7 +128,7 @@ class _Run:
 
     def train(self, x, targets, rate: float, epoch: int) -> float:
         """One step of descent on one batch."""
-        self.rate = _checks.non_negative("learning_rate", rate)
+        self.rate = rate
         with np.errstate(over="ignore", invalid="ignore"):
             logits = self.mlp.forward(x, training=True)
             try:
@@ -136,7 +137,7 @@ class _Run:
                 if np.isfinite(logits).all():
                     raise
                 value = np.nan
-            if not np.isfinite(value):
+            if not math.isfinite(value):
                 self.fail(f"the loss became {value}", epoch)
             self.mlp.backward(dlogits)
             self.optimizer.step(
