@@ -58,13 +58,11 @@ def pytorch(shape, T):
     return value_and_gradient
 
 
-def errors(shape, T) -> dict[str, float]:
+def errors(makers, shape, T) -> dict[str, float]:
     """How far each one's gradient is from the textbook's in extended precision, relatively."""
     z, v = (x.astype(np.longdouble) for x in logits(shape))
     q, p = (np.exp(x / T) / np.exp(x / T).sum(axis=1, keepdims=True) for x in (z, v))
     exact = T * (q - p) / len(z)
-    makers = {"numpy_kd": ours, "textbook on SciPy": textbook}
-    makers |= {} if torch is None else {"PyTorch": pytorch}
     found = {name: np.asarray(make(shape, T)()[1]) for name, make in makers.items()}
     return {name: float(abs(g - exact).max() / abs(exact).max()) for name, g in found.items()}
 
@@ -72,7 +70,7 @@ def errors(shape, T) -> dict[str, float]:
 def compare(shape, options) -> dict:
     """Print the table of one size; returns its rows."""
     makers = {"numpy_kd": ours, "textbook on SciPy": textbook}
-    makers |= {} if torch is None else {"PyTorch": pytorch}
+    makers |= {} if torch is None or options.no_torch else {"PyTorch": pytorch}
     contenders = {
         name: Contender(make, shape, options.temperature, threads=options.threads)
         for name, make in makers.items()
@@ -80,7 +78,7 @@ def compare(shape, options) -> dict:
     seconds = measuring.contest(contenders, options.repeats)
     rows = measuring.table(f"{shape}, T = {options.temperature:g}", seconds, "numpy_kd", GOALS)
     if np.prod(shape) <= 2**21:
-        lost = errors(shape, options.temperature)
+        lost = errors(makers, shape, options.temperature)
         shown = ", ".join(f"{name} {error:.1e}" for name, error in lost.items())
         print(f"  largest error of the gradient, over its largest entry: {shown}")
         rows["gradient errors"] = lost

@@ -37,6 +37,7 @@ def arguments(description: str, repeats: int = 15) -> argparse.ArgumentParser:
     )
     parser.add_argument("--repeats", type=int, default=repeats, help="rounds")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for every contender")
+    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
     parser.add_argument("--json", type=Path, help="a file for the results")
     return parser
 

@@ -177,7 +177,7 @@ def compare(sizes, batch, temperature, dropout, max_norm, goals, options) -> dic
         "products": measuring.Contender(products, sizes, batch, threads=options.threads),
         "numpy_kd": measuring.Contender(ours, sizes, batch, **how),
     }
-    if torch is not None:
+    if torch is not None and not options.no_torch:
         contenders |= pytorch_contenders(sizes, batch, work, options.threads)
     contenders["textbook NumPy"] = measuring.Contender(textbook, sizes, batch, **how)
     seconds = measuring.contest(contenders, options.repeats)
