@@ -54,6 +54,7 @@ class Settings:
     student_hidden: tuple[int, ...] = (800, 800)
     temperature: float = 20.0
     lengths: tuple[int, ...] = (20, 40, 60)  # epochs tried, for student alone and distilled student
+    longer: tuple[int, ...] = ()  # epochs tried after these, with the rate that was best so far
     rates: tuple[tuple[str, tuple[float, ...]], ...] = (  # learning rates tried, by loss
         ("labels", (0.0003, 0.001, 0.003)),
         ("smooth", (0.0003, 0.001, 0.003)),
@@ -89,6 +90,7 @@ class Settings:
             teacher_epochs=8,
             student_hidden=(100, 100),
             lengths=(4,),
+            longer=(6,),
             rates=rates,
             sweep_hidden=((100, 100), (30, 30)),
             sweep_temperatures=(1, 4, 20),
@@ -255,13 +257,25 @@ class _Table:
                 name = f"{'x'.join(map(str, hidden))}-T{T:g}"
                 more = {"hidden": hidden, "temperature": float(T)}
                 groups[name] = self.trials(name, "soft", (epochs,), rates, **more)
+        results = self.trained(groups)
+        for row, tried in results.items():
+            self.choose(row, tried)
+        self.common = dict(self.chosen["distilled"])  # what the rows of one seed go by
+        longer = {
+            row: self.trials(row, loss, s.longer, (self.chosen[row]["rate"],))
+            for row, loss in (("alone", "labels"), ("distilled", "soft"))
+        }
+        for row, tried in self.trained(longer).items():
+            self.choose(row, results[row] + tried)
+
+    def trained(self, groups: dict[str, list[Job]]) -> dict[str, list[dict]]:
+        """The results of the jobs, group by group."""
         results = iter(self.do([job for jobs in groups.values() for job in jobs]))
-        for row, jobs in groups.items():
-            self.choose(row, [next(results) for _ in jobs])
+        return {name: [next(results) for _ in jobs] for name, jobs in groups.items()}
 
     def rows(self) -> None:
         s, jobs = self.settings, {}
-        alone, distilled = self.chosen["alone"], self.chosen["distilled"]
+        alone, distilled, common = self.chosen["alone"], self.chosen["distilled"], self.common
 
         def row(title, name, loss, how, seeds=1, epochs=None, **more):
             jobs[title] = [
@@ -272,40 +286,43 @@ class _Table:
             ]
 
         row("student alone", "alone", "labels", alone, s.seeds)
-        jobs["student distilled"] = [
-            self.student(
-                f"distilled-{i}",
-                "soft",
-                distilled["rate"],
-                distilled["epochs"],
-                seed=20 + i,
-                teacher=(f"teacher-{i}",),
-            )
-            for i in range(s.seeds)
-        ]
-        budget = distilled["epochs"]  # the same for all that follow
+        lengths = {"student distilled": distilled}
+        if common["epochs"] != distilled["epochs"]:
+            lengths[f"student distilled, {common['epochs']} epochs"] = common
+        for title, how in lengths.items():
+            name = "distilled" if how["epochs"] == common["epochs"] else "distilled-longer"
+            jobs[title] = [
+                self.student(
+                    f"{name}-{i}",
+                    "soft",
+                    how["rate"],
+                    how["epochs"],
+                    seed=20 + i,
+                    teacher=(f"teacher-{i}",),
+                )
+                for i in range(s.seeds)
+            ]
         for title, loss in (
             ("label smoothing", "smooth"),
             ("soft targets at T = 1", "soft, T = 1"),
             ("logit matching", "matching"),
             ("noisy logits", "noisy"),
         ):
-            row(title, title.replace(" ", "-"), loss, self.chosen[title], epochs=budget)
+            row(title, title.replace(" ", "-"), loss, self.chosen[title], epochs=common["epochs"])
         smooth = {"teacher": ("teacher-smooth",)}
-        row("distilled from the smoothed teacher", "from-smooth", "soft", distilled, **smooth)
-        row("distilled from the ensemble", "from-ensemble", "soft", distilled, teacher=self.members)
+        row("distilled from the smoothed teacher", "from-smooth", "soft", common, **smooth)
+        row("distilled from the ensemble", "from-ensemble", "soft", common, teacher=self.members)
         for title, missing in MISSING.items():
             kept = {"chosen_on": s.images // 6, "without": missing}
-            row(title, "without-" + "".join(map(str, missing)), "soft", distilled, **kept)
+            row(title, "without-" + "".join(map(str, missing)), "soft", common, **kept)
         sweep = self.sweep_jobs()
-        results = iter(self.do([j for group in jobs.values() for j in group] + sweep))
-        for title, group in jobs.items():
-            self.row_results[title] = [next(results) for _ in group]
+        results = self.trained(jobs | {"": sweep})
         self.sweep_results = [
             {"hidden": list(job.hidden), "temperature": job.temperature, "seed": job.seed}
-            | {"rate": job.rate, "test": next(results)["test"]}
-            for job in sweep
+            | {"rate": job.rate, "test": result["test"]}
+            for job, result in zip(sweep, results.pop(""), strict=True)
         ]
+        self.row_results |= results
 
     def sweep_jobs(self) -> list[Job]:
         s, jobs = self.settings, []
