@@ -219,7 +219,7 @@ class _Table:
                 chosen_on=s.images // 6,
                 **more,
             )
-            for epochs in lengths or s.lengths
+            for epochs in (s.lengths if lengths is None else lengths)
             for rate in rates or s.rates_of(loss)
         ]
 

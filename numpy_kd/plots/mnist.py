@@ -52,7 +52,7 @@ def mnist_rows(result: dict, ax):
             ax.scatter(PAPER[title], y, s=70, facecolor="none", edgecolor=RED, zorder=2)
     ax.scatter([], [], s=70, facecolor="none", edgecolor=RED, label="the paper")
     ax.scatter([], [], s=26, color="black", label="here, a dot a seed")
-    ax.legend(loc="lower right", fontsize=8)
+    ax.legend(loc="upper right", fontsize=8)
     ax.set_yticks(range(len(titles)), titles, fontsize=8)
     ax.grid(axis="x", alpha=0.25)
     ax.set(xlabel="errors among 10,000 test images", title="Every row")
@@ -81,9 +81,10 @@ def errors_by_temperature_and_size(result: dict, ax):
         )
         ax.annotate(
             f"{hidden[0]} + {hidden[-1]} units",
-            (T[0], middle[0]),
-            (0, 8),
+            (T[-1], middle[-1]),
+            (2, -14 if colour == BLUE else 6),
             textcoords="offset points",
+            ha="right",
             color=colour,
             fontsize=9,
         )
@@ -116,9 +117,10 @@ def bias_curve(row: dict, ax):
     honest = row["outcome"]["tuned on held-out images"]
     ax.axvline(honest["bias"], color=GREY, ls=":", lw=1.2)
     ax.scatter([honest["bias"]] * 2, [honest["errors"], honest["errors_on_tuned"]], color="black")
-    top = 1.3 * max(curve["errors"])
+    top = 1.35 * max(curve["errors"])
     ax.annotate(
-        f"tuned on held-out images:\n{honest['errors']:,}, {honest['errors_on_tuned']:,} on {tuned}",
+        f"tuned on held-out\nimages: {honest['errors']:,} errors,\n"
+        f"{honest['errors_on_tuned']:,} on {tuned}",
         (honest["bias"], top),
         (5 if honest["bias"] < np.mean(curve["bias"]) else -5, -2),
         textcoords="offset points",
@@ -131,29 +133,32 @@ def bias_curve(row: dict, ax):
     ax.set_ylim(0, top)
     missing = f"without {tuned}" if len(row["tuned"]) == 1 else f"of {tuned} alone"
     ax.set_title(f"A transfer set {missing}")
-    ax.legend(loc="best", fontsize=9)
+    place = {"loc": "center right", "bbox_to_anchor": (1, 0.33)}
+    ax.legend(**(place if honest["bias"] > 0 else {"loc": "upper left"}), fontsize=9)
     return ax
 
 
 def answers_on(row: dict, ax):
-    """What a student answers on images of the classes it never saw, before and after tuning.
+    """The wrong answers to images of a class that a student never saw, before and after tuning.
 
     >>> _, ax = new_figure(3, 2)
     >>> at = {"answers_on_tuned": [1] * 10}
     >>> outcome = {"before": at, "tuned on held-out images": at}
     >>> row = {"tuned": [3], "tuned_images": 10, "outcome": outcome}
     >>> len(answers_on(row, ax).patches)
-    20
+    18
     """
-    classes = np.arange(10)
+    others = [c for c in range(10) if c not in row["tuned"]]
     bars = (("before", "#bbbbbb"), ("tuned on held-out images", BLUE))
     for shift, (name, colour) in zip((-0.2, 0.2), bars, strict=True):
-        counts = row["outcome"][name]["answers_on_tuned"]
-        drawn = ax.bar(classes + shift, counts, 0.4, color=colour, label=name)
+        counts = np.array(row["outcome"][name]["answers_on_tuned"])
+        right = row["tuned_images"] - counts[others].sum()
+        x = np.arange(len(others)) + shift
+        drawn = ax.bar(x, counts[others], 0.4, color=colour, label=f"{name}: {right:,} right")
         ax.bar_label(drawn, fontsize=8)
     tuned = " and ".join(f"{c}s" for c in row["tuned"])
-    ax.set(xticks=classes, xlabel="answer", ylabel=f"of {row['tuned_images']:,} {tuned}")
-    ax.set_title(f"What the student makes of {tuned}")
+    ax.set(xticks=range(len(others)), xticklabels=others, xlabel="answer", ylabel="wrong answers")
+    ax.set_title(f"{row['tuned_images']:,} {tuned}, read by a student that never saw one")
     ax.legend()
     return ax
 
