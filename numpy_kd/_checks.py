@@ -6,6 +6,7 @@ that names the argument. Nothing here knows what the arguments are for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import numpy as np
@@ -46,12 +47,19 @@ def all_finite(x: np.ndarray) -> bool:
     return all(np.isfinite(x[i : i + step]).all() for i in range(0, len(x), step))
 
 
-def batch(name: str, x) -> np.ndarray:
-    """`x` as a finite, non-empty float array of shape (B, N)."""
+def rows(name: str, x) -> np.ndarray:
+    """`x` as a non-empty float array of shape (B, N), whatever its numbers."""
     x = float_array(name, x)
     if x.ndim != 2:
         raise ValueError(f"{name} must have shape (B, N), got shape {x.shape}")
-    return finite(name, x)
+    if x.size == 0:
+        raise ValueError(f"{name} must not be empty, got shape {x.shape}")
+    return x
+
+
+def batch(name: str, x) -> np.ndarray:
+    """`x` as a finite, non-empty float array of shape (B, N)."""
+    return finite(name, rows(name, x))
 
 
 def same_shape(name: str, x: np.ndarray, other_name: str, other: np.ndarray) -> None:
@@ -87,9 +95,11 @@ def labels(name: str, x, num_classes: int | None = None) -> np.ndarray:
     return x
 
 
-def logits_and_labels(logits, hard_labels) -> tuple[np.ndarray, np.ndarray]:
+def logits_and_labels(
+    logits, hard_labels, check_logits: Callable = batch
+) -> tuple[np.ndarray, np.ndarray]:
     """A batch of logits and one label in 0 .. N - 1 for each of its rows."""
-    z = batch("logits", logits)
+    z = check_logits("logits", logits)
     hard_labels = labels("labels", hard_labels, z.shape[1])
     same_length("labels", hard_labels, "logits", z)
     return z, hard_labels
@@ -97,12 +107,7 @@ def logits_and_labels(logits, hard_labels) -> tuple[np.ndarray, np.ndarray]:
 
 def batches_of_logits(logits, teacher_logits) -> tuple[np.ndarray, np.ndarray]:
     """Two non-empty float arrays of one shape (B, N), whatever their numbers."""
-    z, v = float_array("logits", logits), float_array("teacher_logits", teacher_logits)
-    for name, x in (("logits", z), ("teacher_logits", v)):
-        if x.ndim != 2:
-            raise ValueError(f"{name} must have shape (B, N), got shape {x.shape}")
-        if x.size == 0:
-            raise ValueError(f"{name} must not be empty, got shape {x.shape}")
+    z, v = rows("logits", logits), rows("teacher_logits", teacher_logits)
     same_shape("teacher_logits", v, "logits", z)
     return z, v
 

@@ -37,7 +37,7 @@ def cross_entropy_loss(logits, labels, temperature: float = 1.0) -> Loss:
     >>> round(value, 4), dlogits.round(4)
     (0.2395, array([[-0.213 ,  0.1065,  0.1065]]))
     """
-    z, labels = _checks.logits_and_labels(logits, labels)
+    z, labels = _checks.logits_and_labels(logits, labels, _checks.rows)
     T, rows = _checks.positive("temperature", temperature), np.arange(len(z))
     log_q = log_softmax(z, T)
     log_q_y, dlogits = log_q[rows, labels], np.exp(log_q)

@@ -308,8 +308,11 @@ def _pair_of_probabilities(p, q):
 def _shift_largest_to_zero(z, axis):
     """`z` minus the largest entry of each row, and its index; complex by real part."""
     k = z.real.argmax(axis=axis, keepdims=True)
-    largest = list(np.indices(k.shape, sparse=True))
-    largest[axis] = k
+    if z.ndim == 2 and axis == -1:  # what `np.indices` would give, sooner
+        largest = [np.arange(len(z))[:, None], k]
+    else:
+        largest = list(np.indices(k.shape, sparse=True))
+        largest[axis] = k
     return z - z[*largest], tuple(largest)
 
 
