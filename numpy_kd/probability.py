@@ -352,7 +352,6 @@ def _compare_carefully(z, v, T):
     shifted, k = _shift_largest_to_zero(v, -1)
     p, t_log_p = _teacher(shifted, k, T)
     a = _exact_difference(z, v, k)
-    a -= _sum_under(p, a)
     w, u = a + t_log_p, a / T
     top = w.real.max(axis=-1, keepdims=True)
     growth = np.where(u.real <= 1, p * np.expm1(u), np.exp(w / T) - p)

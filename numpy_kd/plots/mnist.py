@@ -96,7 +96,7 @@ def errors_by_temperature_and_size(result: dict, ax):
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
-    ax.set_ylim(low, 1.12 * high)
+    ax.set_ylim(0.86 * low, 1.12 * high)
     ax.set_title("Errors against temperature")
     return ax
 
@@ -133,8 +133,7 @@ def bias_curve(row: dict, ax):
     ax.set_ylim(0, top)
     missing = f"without {tuned}" if len(row["tuned"]) == 1 else f"of {tuned} alone"
     ax.set_title(f"A transfer set {missing}")
-    place = {"loc": "center right", "bbox_to_anchor": (1, 0.33)}
-    ax.legend(**(place if honest["bias"] > 0 else {"loc": "upper left"}), fontsize=9)
+    ax.legend(loc="lower left" if honest["bias"] > 0 else "upper left", fontsize=9)
     return ax
 
 
