@@ -23,7 +23,12 @@ _NAMES_OF = {
     "distillation": ("Ensemble", "Teacher", "distill", "evaluate"),
     "exercises": ("check", "hint", "predict", "reveal"),
     "gradcheck": ("assert_gradient", "check_gradient", "check_network", "numerical_gradient"),
-    "limits": ("high_temperature_gradient", "logit_gradient", "relative_errors"),
+    "limits": (
+        "high_temperature_gradient",
+        "logit_gradient",
+        "relative_errors",
+        "softmax_difference",
+    ),
     "losses": (
         "cross_entropy_loss",
         "hinton_loss",
@@ -45,7 +50,6 @@ _NAMES_OF = {
         "one_hot",
         "smooth_labels",
         "softmax",
-        "softmax_difference",
     ),
     "training": ("fit",),
     "transfer": ("TransferSet", "munge"),
@@ -103,6 +107,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.limits import high_temperature_gradient as high_temperature_gradient
     from numpy_kd.limits import logit_gradient as logit_gradient
     from numpy_kd.limits import relative_errors as relative_errors
+    from numpy_kd.limits import softmax_difference as softmax_difference
     from numpy_kd.losses import cross_entropy_loss as cross_entropy_loss
     from numpy_kd.losses import hinton_loss as hinton_loss
     from numpy_kd.losses import kl_loss as kl_loss
@@ -122,7 +127,6 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.probability import one_hot as one_hot
     from numpy_kd.probability import smooth_labels as smooth_labels
     from numpy_kd.probability import softmax as softmax
-    from numpy_kd.probability import softmax_difference as softmax_difference
     from numpy_kd.training import fit as fit
     from numpy_kd.transfer import TransferSet as TransferSet
     from numpy_kd.transfer import munge as munge
