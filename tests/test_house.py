@@ -18,6 +18,7 @@ FLOORS = [
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
     {"losses", "limits", "metrics", "layers"},
     {"mlp"},
+    {"checkpoint"},
     {"training", "transfer"},
     {"distillation"},
     {"specialists"},
