@@ -303,7 +303,9 @@ def batches(
     [0, 1, 2, 3, 4]
     """
     n, batch_size = _checks.count("n", n), _checks.count("batch_size", batch_size)
-    order = np.arange(n) if rng is None else _generator(rng).permutation(n)
+    order = (
+        np.arange(n) if rng is None else _checks.generator("rng", rng, required=True).permutation(n)
+    )
     return (order[start : start + batch_size] for start in range(0, n, batch_size))
 
 
@@ -334,7 +336,9 @@ def jitter(
     padded = np.zeros((len(x), height + 2 * shift, width + 2 * shift), x.dtype)
     padded[:, shift : shift + height, shift : shift + width] = x.reshape(-1, height, width)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    down, right = _generator(rng).integers(0, 2 * shift + 1, size=(2, len(x)))
+    down, right = _checks.generator("rng", rng, required=True).integers(
+        0, 2 * shift + 1, size=(2, len(x))
+    )
     return windows[np.arange(len(x)), down, right].reshape(x.shape)
 
 
@@ -350,10 +354,3 @@ def _image_shape(pixels: int, shape: tuple[int, int] | None) -> tuple[int, int]:
     if height * width != pixels:
         raise ValueError(f"shape must multiply to the {pixels} columns of x, got {shape!r}")
     return height, width
-
-
-def _generator(rng) -> np.random.Generator:
-    """`rng` where it is used again and again: a seed would draw the same every time."""
-    if isinstance(rng, np.random.Generator):
-        return rng
-    raise ValueError(f"rng must be a numpy.random.Generator, got {rng!r}")

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
-from tqdm import tqdm
-
 from numpy_kd._files import written_aside
 
 _CHUNK = 1 << 16
@@ -81,6 +79,8 @@ def _get(url: str, limit: int, timeout: float, name: str) -> bytes:
     """What `url` sends, if it sends all it promised and no more than `limit` bytes."""
     from urllib.error import HTTPError  # imported late: slow, and few runs fetch anything
     from urllib.request import urlopen
+
+    from tqdm import tqdm
 
     try:
         response = urlopen(url, timeout=timeout)

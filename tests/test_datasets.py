@@ -12,8 +12,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from numpy_kd.datasets import StandardScaler, batches, jitter, load_digits
-from numpy_kd.datasets import train_test_split as split
+from numpy_kd.datasets import (
+    StandardScaler,
+    batches,
+    jitter,
+    load_digits,
+)
+from numpy_kd.datasets import (
+    train_test_split as split,
+)
 
 DIGITS_SHA256 = "e62fe6aad0890a9ecf0bd511631f5f3c5c968151c99dd5e7e54303e1edd2cc99"
 SEEDS = st.integers(0, 2**32 - 1)
@@ -76,7 +83,9 @@ class TestDigits:
 
     @pytest.mark.parametrize("dtype", [np.int64, np.complex128, "colour"])
     def test_dtype_must_be_real(self, dtype):
-        with raises(f"dtype must be a real floating-point type, got {dtype!r}"):
+        with raises(
+            f"dtype must be a real floating-point type in single or double precision, got {dtype!r}"
+        ):
             load_digits(dtype)
 
 
@@ -237,8 +246,12 @@ class TestBatches:
         ]:
             with raises(message):
                 batches(n, batch_size)
-        with raises("rng must be a numpy.random.Generator, got 5"):
-            batches(9, 4, 5)
+        with raises("rng must be a numpy.random.Generator or a non-negative seed, got 5.0"):
+            batches(9, 4, 5.0)
+
+    def test_a_seed_is_as_good_as_its_generator(self):
+        found, expected = batches(50, 8, 3), batches(50, 8, np.random.default_rng(3))
+        np.testing.assert_array_equal(np.concatenate(list(found)), np.concatenate(list(expected)))
 
 
 def shifted(image, down, right):
@@ -311,7 +324,10 @@ class TestJitter:
             ({"shape": (3, 4), "shift": 3}, "shift must be less than the images' height and "),
             ({"shape": (3, 4), "shift": -1}, "shift must be an integer of at least 0, got -1"),
             ({"shape": (3, 4), "shift": 0.5}, "shift must be an integer of at least 0, got 0.5"),
-            ({"shape": (3, 4), "rng": 1}, "rng must be a numpy.random.Generator, got 1"),
+            (
+                {"shape": (3, 4), "rng": -1},
+                "rng must be a numpy.random.Generator or a non-negative",
+            ),
         ]:
             with raises(message):
                 jitter(x, **{"shift": 1, "rng": rng, **kwargs})
