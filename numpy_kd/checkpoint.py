@@ -12,6 +12,7 @@ import functools
 import zlib
 from dataclasses import asdict, dataclass, field
 from numbers import Real
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class Run:
             self.mlp.parameters[...], self.mlp.state = self.best
 
 
-def save(path: str | Path, run: Run, fingerprint: dict) -> None:
+def save(path: str | PathLike, run: Run, fingerprint: dict) -> None:
     """Write the run to `path`, whole or not at all.
 
     >>> import tempfile
@@ -123,7 +124,7 @@ def save(path: str | Path, run: Run, fingerprint: dict) -> None:
     _files.write_npz(path, header, arrays)
 
 
-def resume(path: str | Path, run: Run, fingerprint: dict, epochs: int) -> None:
+def resume(path: str | PathLike, run: Run, fingerprint: dict, epochs: int) -> None:
     """Bring `run` to where the file at `path` left it, if there is one.
 
     Raises `ValueError`, and leaves `run` as it was, for the file of another run, one that is

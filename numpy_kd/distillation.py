@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from numpy_kd import _checks, metrics
-from numpy_kd.checkpoint import History, arrays_of, checksum, description
+from numpy_kd.checkpoint import History, arrays_of, checksum
 from numpy_kd.losses import hinton_loss
 from numpy_kd.mlp import MLP
 from numpy_kd.probability import log_softmax
@@ -100,8 +100,8 @@ class Ensemble(Teacher):
     """
 
     def __init__(self, members, average: str = "arithmetic"):
-        if not np.iterable(members):
-            raise ValueError(f"members must be several networks, got {type(members).__name__}")
+        if isinstance(members, str) or not np.iterable(members):
+            raise ValueError(f"members must be several networks, got {_checks.shown(members)}")
         self.members = tuple(_network("members", member) for member in members)
         self.average = _checks.one_of("average", average, ("arithmetic", "geometric"))
         shapes = {(member.sizes[0], member.sizes[-1]) for member in self.members}
@@ -188,34 +188,37 @@ def distill(
     """
     _network("student", student)
     settings = {"temperature": temperature, "soft_weight": soft_weight, "hard_weight": hard_weight}
-    brought = [name for name, v in (("labels", labels), ("labelled", labelled)) if v is not None]
-    loss, brought, T = _bound(loss, settings | {"scale_by_t2": scale_by_t2}, brought)
+    loss, names, T = _bound(loss, settings | {"scale_by_t2": scale_by_t2}, labels, labelled)
+    consistent = (
+        _checks.one_of("teaching", teaching, TEACHING) == "consistent" and augment is not None
+    )
     teacher = _teacher(teacher)
-    asked_again = augment is not None and _checks.one_of("teaching", teaching, TEACHING) != "fixed"
-    _apart(student, teacher, asked_again)
     saved = isinstance(teacher, np.ndarray)
+    if saved:
+        _can_answer(teacher, student, consistent)
+    else:
+        _apart(student, teacher)
     answers = teacher if saved else teacher.logits(x, temperature=T)
     transfer = TransferSet(x, answers, labels, labelled)
-    rows = [getattr(transfer, name) for name in brought]
-    if loss.func is _hinton_parts:  # its settings are tried before the first step
-        loss(answers[:1], answers[:1], **{n: r[:1] for n, r in zip(brought, rows, strict=True)})
-    ask = functools.partial(_ask, teacher=teacher, T=T) if asked_again else answers
+    rows = [getattr(transfer, name) for name in names]
+    if loss.func is _hinton_parts:  # whose settings are tried before anything is trained
+        loss(answers[:1], answers[:1], **{n: r[:1] for n, r in zip(names, rows, strict=True)})
+    asked = functools.partial(_ask, teacher=teacher, T=T) if consistent else transfer.teacher_logits
     with nullcontext() if saved else teacher.locked():
         history = fit(
             student,
             transfer.x,
-            (ask, *rows),
-            loss=functools.partial(_by_name, loss=loss, names=tuple(brought)),
+            (asked, *rows),
+            loss=functools.partial(_by_name, loss=loss, names=names),
             augment=augment,
             validation=validation,
             **training,
         )
     if validation is None:
-        truth = labels if labelled is None else None
-        return Distillation(history, transfer, evaluate(student, x, truth, teacher))
-    return Distillation(
-        history, transfer, evaluate(student, *validation, None if saved else teacher)
-    )
+        report = evaluate(student, x, labels if labelled is None else None, teacher)
+    else:
+        report = evaluate(student, *validation, None if saved else teacher)
+    return Distillation(history, transfer, report)
 
 
 def evaluate(
@@ -233,41 +236,39 @@ def evaluate(
     >>> evaluate(MLP([2, 3], seed=0), np.ones((4, 2)), np.array([0, 1, 2, 0]))["errors"] <= 4
     True
     """
-    if not isinstance(network, (MLP, Teacher)):
-        raise ValueError(
-            f"network must be an MLP, a Teacher or an Ensemble, got {type(network).__name__}"
-        )
+    _checks.instance("network", network, (MLP, Teacher), "an MLP, a Teacher or an Ensemble")
     answers = None if teacher is None else _teacher(teacher)
     if isinstance(answers, Teacher):
         answers = answers.logits(x)
     return metrics.report(network.logits(x), labels, answers)
 
 
-def _bound(loss, settings: dict, brought: list[str]):
-    """The loss with its settings, the names of `brought` that it takes, and its temperature.
+def _bound(loss, settings: dict, labels, labelled):
+    """The loss with its settings; which of labels and labelled it is to get; its temperature.
 
-    All that is still open in it are the arguments of a batch.
+    So bound, all that is open in it are the arguments of a batch.
     """
-    if not callable(loss):
-        raise ValueError(f"loss must be a function (logits, teacher_logits), got {loss!r}")
-    given = {name: value for name, value in settings.items() if value is not None}
-    takes = inspect.signature(loss).parameters
-    if "labels" in takes and "labelled" in brought and "labelled" not in takes:
-        raise ValueError(f"labelled must be None: {description(loss)} has no argument for it")
-    brought = [name for name in brought if name in takes]
+    _checks.function("loss", loss, "a function (logits, teacher_logits)")
+    settings = {name: value for name, value in settings.items() if value is not None}
+    there = [name for name, v in (("labels", labels), ("labelled", labelled)) if v is not None]
+    names: tuple[str, ...] = ()
     try:
-        inspect.signature(loss).bind(None, None, **given, **dict.fromkeys(brought))
-    except TypeError as error:
+        takes = inspect.signature(loss).parameters
+        names = tuple(name for name in there if name in takes)
+        inspect.signature(loss).bind(None, None, **settings, **dict.fromkeys(names))
+    except (TypeError, ValueError) as error:
         raise ValueError(
-            f"loss cannot be called as {description(loss)}(logits, teacher_logits"
-            f"{''.join(f', {name}=...' for name in (*given, *brought))}): {error}; settings of its "
-            "own are bound by functools.partial"
+            "loss must be a function that can be called as loss(logits, teacher_logits"
+            f"{''.join(f', {name}=...' for name in (*settings, *names))}): {error}. Temperature and "
+            "weights can be given to distill, all other settings are bound by functools.partial"
         ) from None
-    T = given.get("temperature", getattr(takes.get("temperature"), "default", 1.0))
-    bound = functools.partial(loss, **given)
+    if names == ("labels",) and labelled is not None:
+        raise ValueError("labelled must be None for a loss that has no argument of that name")
+    T = settings.get("temperature", getattr(takes.get("temperature"), "default", 1.0))
+    bound = functools.partial(loss, **settings)
     if bound.func is hinton_loss:
         bound = functools.partial(_hinton_parts, *bound.args, **bound.keywords)
-    return bound, brought, _checks.positive("temperature", T)
+    return bound, names, _checks.positive("temperature", T)
 
 
 def _hinton_parts(
@@ -297,11 +298,8 @@ def _teacher(teacher) -> Teacher | np.ndarray:
     """Somebody who can be asked, or saved answers."""
     if isinstance(teacher, (MLP, Teacher)):
         return Teacher(teacher) if isinstance(teacher, MLP) else teacher
-    if not isinstance(teacher, (np.ndarray, list)):
-        raise ValueError(
-            "teacher must be an MLP, a Teacher, an Ensemble or an array of logits (n, N), "
-            f"got {type(teacher).__name__}"
-        )
+    kinds = "an MLP, a Teacher, an Ensemble or an array of logits (n, N)"
+    _checks.instance("teacher", teacher, (np.ndarray, list), kinds)
     answers = _checks.batch("teacher", teacher)
     with np.errstate(over="ignore"):
         like_one = np.abs(answers.sum(axis=-1) - 1).max() < 0.01
@@ -314,33 +312,33 @@ def _teacher(teacher) -> Teacher | np.ndarray:
 
 
 def _network(name: str, network) -> MLP:
-    if not isinstance(network, MLP):
-        raise ValueError(f"{name} must be an MLP, got {type(network).__name__}")
-    return network
+    return _checks.instance(name, network, MLP, "an MLP")
 
 
-def _apart(student: MLP, teacher: Teacher | np.ndarray, asked_again: bool) -> None:
+def _apart(student: MLP, teacher: Teacher) -> None:
     """Student and teacher are different networks with the same interface."""
-    widths = student.sizes[0], student.sizes[-1]
-    if isinstance(teacher, np.ndarray):
-        if asked_again:
-            raise ValueError(
-                "teacher must be a network to be asked about augmented rows, got saved answers; "
-                "teaching='fixed' keeps the answers of the rows as they were"
-            )
-        if teacher.shape[1] != widths[1]:
-            raise ValueError(
-                f"teacher must have a column for each of the student's {widths[1]} classes, "
-                f"got shape {teacher.shape}"
-            )
-        return
     for member in teacher.members:
         if member is student or np.shares_memory(member.parameters, student.parameters):
             raise ValueError("student and teacher must be different networks, got the same one")
+    widths = (student.sizes[0], student.sizes[-1])
     if widths != teacher.sizes:
         raise ValueError(
             "student must have the teacher's input width and number of classes, "
             f"{teacher.sizes}, got {widths}"
+        )
+
+
+def _can_answer(saved: np.ndarray, student: MLP, consistent: bool) -> None:
+    """Saved answers have a column a class, and are about the rows as they were."""
+    if consistent:
+        raise ValueError(
+            "teacher must be a network to be asked about augmented rows, got saved answers; "
+            "teaching='fixed' keeps the answers of the rows as they were"
+        )
+    if saved.shape[1] != student.sizes[-1]:
+        raise ValueError(
+            f"teacher must have a column for each of the student's {student.sizes[-1]} classes, "
+            f"got shape {saved.shape}"
         )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import takewhile
 from numbers import Integral
-from pathlib import Path
+from os import PathLike
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def fit(
     rng: np.random.Generator | int | None = None,
     augment: Callable | None = None,
     progress: bool | None = None,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | PathLike | None = None,
 ) -> History:
     """Train `mlp` in place by mini-batch descent, and return what happened.
 
@@ -176,23 +176,22 @@ def _augmented(augment, rows, rng) -> np.ndarray:
 
 
 def _check_parts(mlp, loss, optimizer, augment, checkpoint) -> None:
-    if not isinstance(mlp, MLP):
-        raise ValueError(f"mlp must be an MLP, got {type(mlp).__name__}")
-    if not callable(loss):
-        raise ValueError(f"loss must be a function (logits, *targets), got {loss!r}")
+    _checks.instance("mlp", mlp, MLP, "an MLP")
+    _checks.function("loss", loss, "a function (logits, *targets)")
     if not (hasattr(optimizer, "step") and hasattr(optimizer, "state")):
-        raise ValueError(f"optimizer must be one such as SGD() or Adam(), got {optimizer!r}")
-    if not (augment is None or callable(augment)):
-        raise ValueError(f"augment must be a function (rows, rng) or None, got {augment!r}")
-    if not (checkpoint is None or isinstance(checkpoint, (str, Path))):
-        raise ValueError(f"checkpoint must be the path of a file or None, got {checkpoint!r}")
+        shown = _checks.shown(optimizer)
+        raise ValueError(f"optimizer must be one such as SGD() or Adam(), got {shown}")
+    if augment is not None:
+        _checks.function("augment", augment, "a function (rows, rng) or None")
+    if checkpoint is not None:
+        _checks.instance("checkpoint", checkpoint, (str, PathLike), "the path of a file or None")
 
 
 def _inputs(name: str, x, mlp) -> np.ndarray:
-    _checks.float_array(name, x[:1] if isinstance(x, np.ndarray) else x)
-    x, width = np.asarray(x), mlp.sizes[0]  # integers stay as small as they are
+    x, width = _checks.array(name, x), mlp.sizes[0]
     if x.ndim != 2 or len(x) == 0 or x.shape[1] != width:
         raise ValueError(f"{name} must have shape (n, {width}) with n >= 1, got shape {x.shape}")
+    _checks.float_array(name, x[:1])  # numbers at all; integers stay as small as they are
     return _checks.finite(name, x)
 
 
@@ -203,12 +202,7 @@ def _targets(targets, rows: int) -> tuple:
 
 
 def _target(target, rows: int) -> np.ndarray:
-    try:
-        target = np.asarray(target)
-    except ValueError:
-        raise ValueError(
-            "targets must be an array or a tuple of arrays, got a ragged list"
-        ) from None
+    target = _checks.array("targets", target)
     if target.ndim == 0 or len(target) != rows:
         raise ValueError(
             f"targets must have one row for each of the {rows} rows of x, got shape {target.shape}"
@@ -235,7 +229,7 @@ def _validation(validation, patience, mlp) -> tuple:
     if validation is None:
         return None, None
     if not isinstance(validation, (tuple, list)) or len(validation) != 2:
-        raise ValueError(f"validation must be a pair (x, labels), got {type(validation).__name__}")
+        raise ValueError(f"validation must be a pair (x, labels), got {_checks.shown(validation)}")
     x = _inputs("validation x", validation[0], mlp)
     labels = _checks.labels("validation labels", validation[1], mlp.sizes[-1])
     _checks.same_length("validation labels", labels, "validation x", x)

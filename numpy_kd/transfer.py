@@ -44,7 +44,9 @@ class TransferSet:
             if labels is None:
                 raise ValueError("labelled must be None when labels is None")
             labelled = _booleans("labelled", labelled, len(x))
-            labels = np.where(labelled, _row_of_numbers("labels", labels, len(x)), 0)
+            labels = _checks.array("labels", labels)
+            if labels.shape == labelled.shape:
+                labels = np.where(labelled, labels, labels.dtype.type(0))
         if labels is not None:
             labels = _checks.labels("labels", labels, v.shape[1])
             _checks.same_length("labels", labels, "x", x)
@@ -64,7 +66,9 @@ class TransferSet:
 
     def take(self, rows) -> TransferSet:
         """The set of these rows (indices or booleans), each with all that belongs to it."""
-        rows = _rows("rows", rows, len(self))
+        rows = _checks.indices("rows", rows, len(self))
+        if len(rows) == 0:
+            raise ValueError("rows must pick at least one row, got none")
         parts = (self.x, self.teacher_logits, self.labels, self.labelled)
         return TransferSet(*(None if part is None else part[rows] for part in parts))
 
@@ -75,8 +79,7 @@ class TransferSet:
         >>> a.mixed_with(TransferSet(np.ones((1, 2)), np.ones((1, 2)))).labelled
         array([ True,  True, False])
         """
-        if not isinstance(other, TransferSet):
-            raise ValueError(f"other must be a TransferSet, got {type(other).__name__}")
+        other = _checks.instance("other", other, TransferSet, "a TransferSet")
         mine, theirs = ((p.x.shape[1], p.teacher_logits.shape[1]) for p in (self, other))
         if mine != theirs:
             raise ValueError(
@@ -104,7 +107,7 @@ def rows_of_classes(labels, classes) -> np.ndarray:
     >>> rows_of_classes(np.array([3, 7, 8, 3]), [7, 8])
     array([False,  True,  True, False])
     """
-    return np.isin(_checks.labels("labels", labels), _classes("classes", classes))
+    return np.isin(_checks.labels("labels", labels), _classes(classes))
 
 
 def pseudo_labels(teacher_logits) -> np.ndarray:
@@ -144,7 +147,7 @@ def munge(
     """
     from scipy.spatial import cKDTree  # half of what importing this package would take
 
-    x = _real("x", _checks.batch("x", x))
+    x = _checks.real_batch("x", x)
     if len(x) < 2:
         raise ValueError(f"x must have at least two rows, got {len(x)}")
     copies = _checks.count("copies", copies)
@@ -182,12 +185,12 @@ def best_bias(logits, labels, classes) -> float:
     4.5
     """
     z, labels = _checks.logits_and_labels(logits, labels)
-    chosen = np.isin(np.arange(z.shape[1]), _classes("classes", classes))
+    chosen = np.isin(np.arange(z.shape[1]), _classes(classes))
     if chosen.all() or not chosen.any():
         raise ValueError(
             f"classes must be some but not all of 0 .. {z.shape[1] - 1}, got {classes}"
         )
-    halves = _real("logits", z).astype(np.float64) / 2  # whose differences do not overflow
+    halves = _checks.real("logits", z).astype(np.float64) / 2  # whose differences do not overflow
     others, theirs = np.where(chosen, -np.inf, halves), np.where(chosen, halves, -np.inf)
     gaps = others.max(axis=-1) - theirs.max(axis=-1)
     order = gaps.argsort(kind="stable")
@@ -208,23 +211,16 @@ def _beyond(gap: float) -> float:
     return max(1.0, abs(gap) * 1e-3)
 
 
-def _rows(name: str, rows, length: int) -> np.ndarray:
-    """Indices of rows that are there, or booleans, one a row."""
-    try:
-        rows = np.asarray(rows)
-    except ValueError:
-        raise ValueError(f"{name} must be indices or booleans, got a ragged list") from None
-    if rows.dtype == bool:
-        return _booleans(name, rows, length)
-    if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
-        raise ValueError(
-            f"{name} must be indices of at least one row, or booleans, "
-            f"got dtype {rows.dtype}, shape {rows.shape}"
-        )
-    wrong = rows[(rows < -length) | (rows >= length)]
-    if wrong.size:
-        raise ValueError(f"{name} must be in 0 .. {length - 1}, got {wrong[0]}")
-    return rows
+def _classes(x) -> np.ndarray:
+    """`x` as a 1-D array of integers: one class or several."""
+    return _checks.labels("classes", np.atleast_1d(_checks.array("classes", x)))
+
+
+def _booleans(name: str, x, rows: int) -> np.ndarray:
+    x = _checks.array(name, x)
+    if x.dtype != bool or x.shape != (rows,):
+        raise ValueError(f"{name} must be booleans of shape ({rows},), got {x.dtype} {x.shape}")
+    return x
 
 
 def _labels_and_mask(part: TransferSet):

@@ -282,7 +282,7 @@ def test_a_distilled_student_is_more_like_its_teacher_than_one_alone():
         (lambda t: kd.Ensemble([]), "members must be at least one network"),
         (lambda t: kd.Ensemble([t, kd.MLP((6, 3))]), "members must be .* all of one input width"),
         (lambda t: kd.Ensemble([t], average="median"), "average must be one of 'arithmetic'"),
-        (lambda t: kd.Ensemble([t, 3]), "members must be an MLP, got int"),
+        (lambda t: kd.Ensemble([t, 3]), "members must be an MLP, got 3"),
         (lambda t: kd.Ensemble(t), "members must be several networks, got MLP"),
     ],
 )

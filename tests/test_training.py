@@ -297,14 +297,17 @@ def test_a_bar_is_shown_only_where_somebody_looks():
         ({"optimizer": "sgd"}, r"optimizer must be one such as SGD\(\) or Adam\(\), got 'sgd'"),
         ({"schedule": -0.1}, "schedule must be a finite number, zero or more, got -0.1"),
         ({"schedule": lambda step: -1.0}, "learning_rate must be a finite number, zero or more"),
-        ({"validation": X}, r"validation must be a pair \(x, labels\), got ndarray"),
+        ({"validation": X}, r"validation must be a pair \(x, labels\), got an array"),
         ({"validation": (X[:, :2], LABELS)}, r"validation x must have shape \(n, 5\) with n >= 1"),
         ({"validation": (X, LABELS + 9)}, "validation labels must be in 0"),
         (
             {"validation": (X, LABELS[:4])},
             "validation labels must have one row for each of the 103",
         ),
-        ({"targets": [[1, 2], [3]]}, "targets must be an array or a tuple of arrays, got a ragged"),
+        (
+            {"targets": [[1, 2], [3]]},
+            "targets must be a rectangular array of numbers, got a ragged one",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -322,7 +325,7 @@ def test_bad_data_is_named():
     spoiled[7, 2] = np.nan
     with pytest.raises(ValueError, match=r"x must be finite, got nan at index \(7, 2\)"):
         fit(network(), spoiled, LABELS, **how)
-    with pytest.raises(ValueError, match="mlp must be an MLP, got dict"):
+    with pytest.raises(ValueError, match="mlp must be an MLP, got {}"):
         fit({}, X, LABELS, **how)
 
 
