@@ -21,6 +21,7 @@ FLOORS = [
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
     {"losses", "limits", "metrics", "layers"},
     {"mlp"},
+    {"checkpoint"},
     {"training", "transfer"},
     {"distillation"},
     {"specialists"},
