@@ -24,7 +24,12 @@ _NAMES_OF = {
     "distillation": ("Ensemble", "Teacher", "distill", "evaluate"),
     "exercises": ("check", "hint", "predict", "reveal"),
     "gradcheck": ("assert_gradient", "check_gradient", "check_network", "numerical_gradient"),
-    "limits": ("high_temperature_gradient", "logit_gradient", "relative_errors"),
+    "limits": (
+        "high_temperature_gradient",
+        "logit_gradient",
+        "relative_errors",
+        "softmax_difference",
+    ),
     "losses": (
         "cross_entropy_loss",
         "hinton_loss",
@@ -46,11 +51,11 @@ _NAMES_OF = {
         "one_hot",
         "smooth_labels",
         "softmax",
-        "softmax_difference",
     ),
     "training": ("fit",),
     "transfer": ("TransferSet", "munge"),
     # modules that are used by their own name alone
+    "checkpoint": (),
     "experiments": (),
     "initializers": (),
     "layers": (),
@@ -64,6 +69,7 @@ _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in na
 __all__ = list(_MODULE_OF)
 
 if TYPE_CHECKING:  # the same once more, for those who read the source without running it
+    from numpy_kd import checkpoint as checkpoint
     from numpy_kd import datasets as datasets
     from numpy_kd import distillation as distillation
     from numpy_kd import exercises as exercises
@@ -105,6 +111,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.limits import high_temperature_gradient as high_temperature_gradient
     from numpy_kd.limits import logit_gradient as logit_gradient
     from numpy_kd.limits import relative_errors as relative_errors
+    from numpy_kd.limits import softmax_difference as softmax_difference
     from numpy_kd.losses import cross_entropy_loss as cross_entropy_loss
     from numpy_kd.losses import hinton_loss as hinton_loss
     from numpy_kd.losses import kl_loss as kl_loss
@@ -124,7 +131,6 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.probability import one_hot as one_hot
     from numpy_kd.probability import smooth_labels as smooth_labels
     from numpy_kd.probability import softmax as softmax
-    from numpy_kd.probability import softmax_difference as softmax_difference
     from numpy_kd.training import fit as fit
     from numpy_kd.transfer import TransferSet as TransferSet
     from numpy_kd.transfer import munge as munge

@@ -8,7 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import _checks
-from numpy_kd.probability import log_softmax, softmax, softmax_difference
+from numpy_kd.probability import (
+    _at_least_0,
+    _mean_under,
+    _quietly,
+    _softmax_and_log,
+    _within,
+    log_softmax,
+    softmax,
+)
 
 
 def accuracy(logits, labels) -> float:
@@ -49,17 +57,21 @@ def mean_cross_entropy(logits, labels) -> float:
     return float(-log_softmax(z)[np.arange(len(z)), labels].mean())
 
 
-def mean_kl(logits, teacher_logits, temperature: float = 1.0) -> float:
-    """Mean of `KL(p || q)` from the teacher's rows to the student's, in nats.
+@_quietly
+def mean_kl(logits, teacher_logits, *, temperature: float = 1.0) -> float:
+    """Mean of `KL(p || q) = sum_i p_i (log p_i - log q_i)` from teacher's rows to student's, in nats.
 
     Parameters: `logits`, `teacher_logits` (B, N); `temperature` > 0. Returns: at least 0.
-    Raises `ValueError` as `softmax_difference`.
+    Raises `ValueError` as `agreement`, and for a temperature <= 0.
 
     >>> round(mean_kl([[1.0, 0.0]], [[3.0, 0.0]], temperature=2), 4)
     0.0902
     """
-    t_kl = softmax_difference(logits, teacher_logits, temperature).t_kl
-    return float(t_kl.mean()) / float(temperature)
+    z, v = _checks.student_and_teacher(logits, teacher_logits)
+    T = _checks.positive("temperature", temperature)
+    log_q = _softmax_and_log(z, _within(T, z.dtype))[1]
+    p, log_p = _softmax_and_log(v, _within(T, v.dtype))
+    return float(_at_least_0(_mean_under(p, log_p - log_q)).mean())
 
 
 def expected_calibration_error(logits, labels, bins: int = 15) -> float:

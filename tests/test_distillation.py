@@ -179,9 +179,11 @@ def test_labelled_unlabelled_and_partly_labelled(teachers):
 def test_the_two_averages(teachers, T):
     logits = np.stack([teacher.logits(X) for teacher in teachers]).astype(np.float64)
     q = special.softmax(logits / T, axis=-1)
-    arithmetic = special.softmax(kd.Ensemble(teachers).logits(X, T) / T, axis=-1)
+    arithmetic = special.softmax(kd.Ensemble(teachers).logits(X, temperature=T) / T, axis=-1)
     np.testing.assert_allclose(arithmetic, q.mean(axis=0), rtol=1e-4, atol=1e-7)
-    geometric = special.softmax(kd.Ensemble(teachers, average="geometric").logits(X, T) / T, -1)
+    geometric = special.softmax(
+        kd.Ensemble(teachers, average="geometric").logits(X, temperature=T) / T, -1
+    )
     product = np.exp(np.log(q).mean(axis=0))
     expected = product / product.sum(axis=-1, keepdims=True)
     np.testing.assert_allclose(geometric, expected, rtol=1e-4, atol=1e-7)
@@ -191,7 +193,7 @@ def test_the_two_averages(teachers, T):
 def test_an_ensemble_of_one_is_its_member(teachers):
     for average in ("arithmetic", "geometric"):
         one = kd.Ensemble(teachers[:1], average=average)
-        shift = one.logits(X, 2.0) - teachers[0].logits(X)
+        shift = one.logits(X, temperature=2.0) - teachers[0].logits(X)
         np.testing.assert_allclose(shift - shift[:, :1], 0, atol=1e-4)  # the same up to a shift
         np.testing.assert_array_equal(one.predict(X), teachers[0].predict(X))
 
@@ -199,8 +201,8 @@ def test_an_ensemble_of_one_is_its_member(teachers):
 def test_averaged_probabilities_as_ready_made_targets_give_the_same_gradient(teachers):
     T, z = 4.0, RNG.normal(size=(len(X), 4))
     mean = np.mean([special.softmax(t.logits(X).astype(float) / T, -1) for t in teachers], axis=0)
-    _, by_targets = kd.soft_target_loss(z, mean, T)
-    _, by_logits = kd.kl_loss(z, kd.Ensemble(teachers).logits(X, T), T)
+    _, by_targets = kd.soft_target_loss(z, mean, temperature=T)
+    _, by_logits = kd.kl_loss(z, kd.Ensemble(teachers).logits(X, temperature=T), T)
     np.testing.assert_allclose(by_targets, by_logits, rtol=1e-3, atol=1e-9)
 
 
@@ -271,7 +273,7 @@ def test_a_distilled_student_is_more_like_its_teacher_than_one_alone():
         ),
         (
             lambda t: kd.distill(network(9), "t", X, LABELS, **HOW, **TRAINING),
-            "network must be an MLP",
+            "teacher must be an MLP, a Teacher, an Ensemble or an array",
         ),
         (
             lambda t: kd.distill(t, network(9), X, LABELS + 9, **HOW, **TRAINING),
@@ -280,7 +282,7 @@ def test_a_distilled_student_is_more_like_its_teacher_than_one_alone():
         (lambda t: kd.Ensemble([]), "members must be at least one network"),
         (lambda t: kd.Ensemble([t, kd.MLP((6, 3))]), "members must be .* all of one input width"),
         (lambda t: kd.Ensemble([t], average="median"), "average must be one of 'arithmetic'"),
-        (lambda t: kd.Ensemble([t, 3]), "members must be an MLP, got int"),
+        (lambda t: kd.Ensemble([t, 3]), "members must be an MLP, got 3"),
         (lambda t: kd.Ensemble(t), "members must be several networks, got MLP"),
     ],
 )

@@ -28,7 +28,7 @@ def test_mean_cross_entropy_and_mean_kl_are_scipys():
     for T in (1.0, 4.0):
         p, q = special.softmax(V / T, axis=1), special.softmax(Z / T, axis=1)
         expected = special.rel_entr(p, q).sum(1).mean()
-        assert metrics.mean_kl(Z, V, T) == pytest.approx(expected, rel=1e-11)
+        assert metrics.mean_kl(Z, V, temperature=T) == pytest.approx(expected, rel=1e-11)
 
 
 def test_calibration_error_by_a_loop():
@@ -72,7 +72,10 @@ def test_the_report_has_what_its_arguments_allow():
         (lambda: metrics.accuracy(Z * np.nan, LABELS), "logits must be finite, got nan"),
         (lambda: metrics.agreement(Z, V[:, :3]), "teacher_logits must have the shape of logits"),
         (lambda: metrics.mean_cross_entropy(Z, LABELS + 1), "labels must be in 0 .. 4, got 5"),
-        (lambda: metrics.mean_kl(Z, V, -1.0), "temperature must be a positive finite number"),
+        (
+            lambda: metrics.mean_kl(Z, V, temperature=-1.0),
+            "temperature must be a positive finite number",
+        ),
         (
             lambda: metrics.expected_calibration_error(Z, LABELS, bins=0),
             "bins must be an integer of at least 1, got 0",

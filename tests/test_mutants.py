@@ -149,14 +149,14 @@ MISTAKES = {
     ),
     "the teacher in training mode": (
         "distillation.py",
-        "            return self.members[0].logits(x)",
-        "            return self.members[0].copy().forward(np.asarray(x), training=True)",
+        "        return self.members[0].logits(x)",
+        "        return self.members[0].copy().forward(np.asarray(x), training=True)",
         LEARNING,
     ),
     "the teacher's rows reshuffled": (
         "distillation.py",
-        "transfer = TransferSet(x, teacher.logits(x, temperature), labels, labelled)",
-        "transfer = TransferSet(x, teacher.logits(x, temperature)[::-1], labels, labelled)",
+        "transfer = TransferSet(x, answers, labels, labelled)",
+        "transfer = TransferSet(x, answers := answers[::-1], labels, labelled)",
         LEARNING,
     ),
     "the teacher not locked": (
@@ -173,9 +173,9 @@ MISTAKES = {
     ),
     "momentum counted twice": (
         "training.py",
-        "            self.optimizer.step(\n",
-        "            self.optimizer.step(self.mlp.parameters, self.mlp.gradient, rate)\n"
-        + "            self.optimizer.step(\n",
+        "                optimizer.step(mlp.",
+        "                optimizer.step(mlp.parameters, mlp.gradient, now.learning_rate)\n"
+        + "                optimizer.step(mlp.",
         LEARNING,
     ),
 }

@@ -13,7 +13,8 @@ import pytest
 
 import numpy_kd as kd
 from numpy_kd import schedules
-from numpy_kd.training import History, fit
+from numpy_kd.checkpoint import History
+from numpy_kd.training import fit
 
 ROOT = Path(__file__).parent.parent
 RNG = np.random.default_rng(0)
@@ -160,11 +161,10 @@ SCRIPT = """
 import sys, time
 from test_training import RUNS, train
 mlp, more = RUNS["dropout, max-norm, augmented"]()
-augment = more.pop("augment")
-def slowly(rows, rng):
+def slowly(step):
     time.sleep(0.003)  # so that it can be killed in the middle of an epoch
-    return augment(rows, rng)
-train(mlp, epochs=20, augment=slowly, checkpoint=sys.argv[1], **more)
+    return 0.05
+train(mlp, epochs=20, schedule=slowly, checkpoint=sys.argv[1], **more)
 """
 
 
@@ -191,15 +191,15 @@ def test_a_killed_run_is_taken_up_and_ends_with_the_same_bits(tmp_path):
 def test_an_interrupt_leaves_a_whole_checkpoint(tmp_path):
     calls = []
 
-    def interrupting(rows, rng):
+    def interrupting(step):
         calls.append(1)
         if len(calls) == 25:
             raise KeyboardInterrupt
-        return rows
+        return 0.05
 
     checkpoint = tmp_path / "run.npz"
     with pytest.raises(KeyboardInterrupt):
-        train(network(), augment=interrupting, checkpoint=checkpoint)
+        train(network(), schedule=interrupting, checkpoint=checkpoint)
     assert [path.name for path in tmp_path.iterdir()] == ["run.npz"]
     mlp = network()
     history = train(mlp, checkpoint=checkpoint)
@@ -297,14 +297,17 @@ def test_a_bar_is_shown_only_where_somebody_looks():
         ({"optimizer": "sgd"}, r"optimizer must be one such as SGD\(\) or Adam\(\), got 'sgd'"),
         ({"schedule": -0.1}, "schedule must be a finite number, zero or more, got -0.1"),
         ({"schedule": lambda step: -1.0}, "learning_rate must be a finite number, zero or more"),
-        ({"validation": X}, r"validation must be a pair \(x, labels\), got ndarray"),
+        ({"validation": X}, r"validation must be a pair \(x, labels\), got an array"),
         ({"validation": (X[:, :2], LABELS)}, r"validation x must have shape \(n, 5\) with n >= 1"),
         ({"validation": (X, LABELS + 9)}, "validation labels must be in 0"),
         (
             {"validation": (X, LABELS[:4])},
             "validation labels must have one row for each of the 103",
         ),
-        ({"targets": [[1, 2], [3]]}, "targets must be an array or a tuple of arrays, got a ragged"),
+        (
+            {"targets": [[1, 2], [3]]},
+            "targets must be a rectangular array of numbers, got a ragged one",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -322,7 +325,7 @@ def test_bad_data_is_named():
     spoiled[7, 2] = np.nan
     with pytest.raises(ValueError, match=r"x must be finite, got nan at index \(7, 2\)"):
         fit(network(), spoiled, LABELS, **how)
-    with pytest.raises(ValueError, match="mlp must be an MLP, got dict"):
+    with pytest.raises(ValueError, match="mlp must be an MLP, got {}"):
         fit({}, X, LABELS, **how)
 
 

@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from numpy_kd.exercises import catalogue
-from numpy_kd.exercises.judging import Verdict, judge
-from numpy_kd.exercises.notebooks import stub
-from numpy_kd.exercises.sandbox import Answer
-from numpy_kd.exercises.spec import Exercise, fresh
+from numpy_kd.exercises.exercise import Answer, Exercise, fresh
+from numpy_kd.exercises.judging.verdict import Verdict, judge
+from numpy_kd.exercises.sheet_notebooks import stub
 
 
 def problems(seed: int = 0) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from numpy_kd._files import write_text
 from numpy_kd.exercises import catalogue
-from numpy_kd.exercises.spec import Exercise, Question, Sheet
+from numpy_kd.exercises.exercise import Exercise, Question, Sheet
 
 WIDTH = 100
 GALLERY = """
@@ -204,7 +204,11 @@ def _given(sheet: Sheet) -> str:
     for name in sorted(names):
         homes.setdefault(catalogue.home(name), []).append(name)
     if any(exercise.gallery for exercise in sheet.exercises):
-        homes["numpy_kd.exercises.broken"] = ["random_pair", "step_problem", "teacher_problem"]
+        homes["numpy_kd.exercises.gallery.broken"] = [
+            "random_pair",
+            "step_problem",
+            "teacher_problem",
+        ]
         homes["numpy_kd.gradcheck"] = ["check_gradient", "numerical_gradient"]
     lines = ["import math", "", "import numpy as np", "", "import numpy_kd as kd"]
     lines += [f"from {home} import {', '.join(homes[home])}" for home in sorted(homes)]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from numpy_kd import losses
-from numpy_kd.exercises import broken, gallery, problems
-from numpy_kd.exercises.spec import Mistake
+from numpy_kd.exercises.exercise import Mistake
+from numpy_kd.exercises.gallery import broken, exhibits
+from numpy_kd.exercises.judging import draws
 
-exhibit_01 = gallery.exhibit(
+exhibit_01 = exhibits.exhibit(
     1,
     "probabilities that nobody made",
-    gallery.LOSS,
-    gallery.soft,
-    problems.student_and_teacher,
+    exhibits.LOSS,
+    exhibits.soft,
+    draws.student_and_teacher,
     r"""
 A library offered "KL divergence" as its default cost of distillation, and by a slip of configuration
 called the plain function on whatever came in. What came in were raw logits. Clipped into $[10^{-7}, 1]$
@@ -38,12 +39,12 @@ What was meant is $C = T^2\,\overline{\mathrm{KL}(p \,\|\, q)}$ with both softma
     ),
 )
 
-exhibit_02 = gallery.exhibit(
+exhibit_02 = exhibits.exhibit(
     2,
     "a mean too many",
-    gallery.LOSS,
-    gallery.soft,
-    problems.student_and_teacher,
+    exhibits.LOSS,
+    exhibits.soft,
+    draws.student_and_teacher,
     r"""
 "`mean` is what one takes over a batch." The author's value and gradient agree with each other to the
 last digit; the soft term is merely as many times too weak as there are classes, and somewhere a weight
@@ -61,17 +62,17 @@ What was meant is $C = T^2\,\overline{\mathrm{KL}(p \,\|\, q)}$, summed over the
         Mistake(
             "gradient not repaired",
             "the value is repaired; the gradient is still divided by B N.",
-            lambda z, v, T: (gallery.soft(z, v, T)[0], gallery.soft(z, v, T)[1] / z.shape[1]),
+            lambda z, v, T: (exhibits.soft(z, v, T)[0], exhibits.soft(z, v, T)[1] / z.shape[1]),
         ),
     ),
 )
 
-exhibit_03 = gallery.exhibit(
+exhibit_03 = exhibits.exhibit(
     3,
     "a teacher that looks into a mirror",
-    gallery.LOSS,
-    gallery.two_parts,
-    problems.distilled,
+    exhibits.LOSS,
+    exhibits.two_parts,
+    draws.distilled,
     r"""
 A published, annotated tutorial was tidied up, and a variable was renamed. Since then the teacher's
 logits stand on both sides of the divergence. The soft term is 0, always; training goes on by the labels
@@ -90,8 +91,8 @@ What was meant is the two-part cost of `hinton_loss`. Repair it.""",
             "the value is repaired; in the gradient q is still the teacher's, so the soft part "
             "is 0.",
             lambda z, v, y, T, soft, hard: (
-                gallery.two_parts(z, v, y, T, soft, hard)[0],
-                gallery.two_parts(z, v, y, T, 0.0, hard)[1],
+                exhibits.two_parts(z, v, y, T, soft, hard)[0],
+                exhibits.two_parts(z, v, y, T, 0.0, hard)[1],
             ),
         ),
         Mistake(
@@ -109,12 +110,12 @@ def _two_parts_reversed(z, v, y, T, soft, hard):
     return soft * T * T * value + hard * hard_value, soft * T * T * dlogits + hard * hard_dlogits
 
 
-exhibit_04 = gallery.exhibit(
+exhibit_04 = exhibits.exhibit(
     4,
     "cut off",
-    gallery.LOSS,
-    gallery.two_parts,
-    problems.distilled,
+    exhibits.LOSS,
+    exhibits.two_parts,
+    draws.distilled,
     r"""
 For two years a well-known course repository stored the logits in a cache before it computed the soft
 term. The copy had every number right, and no way back to the network: the soft term was added to the
@@ -132,16 +133,16 @@ The value below is right. Repair the gradient.""",
             "T squared missing in the gradient",
             "the soft gradient is there, without the T^2 that its value has.",
             lambda z, v, y, T, soft, hard: (
-                gallery.two_parts(z, v, y, T, soft, hard)[0],
-                gallery.two_parts(z, v, y, T, soft / T**2, hard)[1],
+                exhibits.two_parts(z, v, y, T, soft, hard)[0],
+                exhibits.two_parts(z, v, y, T, soft / T**2, hard)[1],
             ),
         ),
         Mistake(
             "weight missing in the gradient",
             "the soft gradient is there, without its weight.",
             lambda z, v, y, T, soft, hard: (
-                gallery.two_parts(z, v, y, T, soft, hard)[0],
-                gallery.two_parts(z, v, y, T, 1.0, hard)[1],
+                exhibits.two_parts(z, v, y, T, soft, hard)[0],
+                exhibits.two_parts(z, v, y, T, 1.0, hard)[1],
             ),
         ),
     ),
@@ -149,17 +150,17 @@ The value below is right. Repair the gradient.""",
 
 
 def _step(W, W_teacher, x, temperature, learning_rate):
-    dz = gallery.soft(x @ W, x @ W_teacher, temperature)[1]
+    dz = exhibits.soft(x @ W, x @ W_teacher, temperature)[1]
     return W - learning_rate * x.T @ dz, W_teacher.copy()
 
 
 def _two_networks(rng, batch=None):
-    B, N = problems.sizes(rng, batch)
+    B, N = draws.sizes(rng, batch)
     W, W_teacher = rng.normal(size=(2, 4, N))
-    return W, W_teacher, rng.normal(size=(B, 4)), problems.temperature(rng), 0.15
+    return W, W_teacher, rng.normal(size=(B, 4)), draws.temperature(rng), 0.15
 
 
-exhibit_05 = gallery.exhibit(
+exhibit_05 = exhibits.exhibit(
     5,
     "the pupil's pupil",
     ("W", "W_teacher"),

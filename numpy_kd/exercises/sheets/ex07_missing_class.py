@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import probability, transfer
-from numpy_kd.exercises.spec import Check, Exercise, Mistake
+from numpy_kd.exercises.exercise import Check, Exercise, Mistake
 
 
 def _unbalanced(rng):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import layers
-from numpy_kd.exercises import initial_weights
-from numpy_kd.exercises.spec import Exercise, Mistake, Question, Sheet, standard_checks
+from numpy_kd.exercises.exercise import Exercise, Mistake, Question, Sheet
+from numpy_kd.exercises.judging.checks import standard_checks
+from numpy_kd.exercises.sheets import ex05_initial_weights
 
 SHAPES = ((5, 4, 3), (7, 3, 5), (5, 6, 4), (4, 3, 7))  # B, D, M: all different
 
@@ -238,5 +239,5 @@ SHEET = Sheet(
     title="An MLP by hand",
     goal="send a gradient back through a network, layer by layer, and start it at sensible weights",
     notebook="05_an_mlp_by_hand",
-    exercises=(linear_backward, relu_backward, mlp_backward, *initial_weights.EXERCISES),
+    exercises=(linear_backward, relu_backward, mlp_backward, *ex05_initial_weights.EXERCISES),
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from numpy_kd import layers, losses, probability, transfer
-from numpy_kd.exercises import first_room, missing_class, problems
-from numpy_kd.exercises.spec import Exercise, Mistake, Question, Sheet, standard_checks
+from numpy_kd.exercises.exercise import Exercise, Mistake, Question, Sheet
+from numpy_kd.exercises.gallery import exhibits_1_to_5
+from numpy_kd.exercises.judging import draws
+from numpy_kd.exercises.judging.checks import standard_checks
+from numpy_kd.exercises.sheets import ex07_missing_class
 
 RETURNS = ("value", "dlogits")
 
@@ -65,12 +68,12 @@ Write `hinton_loss(logits, teacher_logits, labels, temperature, soft_weight, har
     ),
     reference=_hinton,
     checks=standard_checks(
-        problems.distilled,
+        draws.distilled,
         RETURNS,
         gradient=3,
         extremes=lambda rng: [
-            (*problems.distilled(rng)[:4], 0.0, 1.0),
-            (*problems.distilled(rng)[:4], 1.0, 0.0),
+            (*draws.distilled(rng)[:4], 0.0, 1.0),
+            (*draws.distilled(rng)[:4], 1.0, 0.0),
         ],
     ),
     mistakes=(
@@ -148,16 +151,16 @@ Write `hinton_loss(logits, teacher_logits, labels, temperature, soft_weight, har
         ),
     ),
     quantities=_hinton_quantities,
-    context=problems.two_part_context,
-    slope=problems.slope_of_value,
+    context=draws.two_part_context,
+    slope=draws.slope_of_value,
 )
 
 
 def _steps(rng, batch=None):
-    B, N = problems.sizes(rng, batch)
+    B, N = draws.sizes(rng, batch)
     W, b, x = rng.normal(size=(4, N)), rng.normal(size=N), rng.normal(size=(B, 4))
-    v, y = problems.logits(rng, (B, N)), problems.labels(rng, B, N)
-    return W, b, x, v, y, problems.temperature(rng), *problems.weights(rng), 0.15
+    v, y = draws.logits(rng, (B, N)), draws.labels(rng, B, N)
+    return W, b, x, v, y, draws.temperature(rng), *draws.weights(rng), 0.15
 
 
 def _training_step(W, b, x, teacher_logits, labels, temperature, soft_weight, hard_weight, rate):
@@ -278,7 +281,7 @@ Does a temperature change the answer?""",
     ),
     reference=lambda teacher_logits: transfer.pseudo_labels(teacher_logits),
     checks=standard_checks(
-        lambda rng, batch=None: (problems.logits(rng, problems.sizes(rng, batch)),),
+        lambda rng, batch=None: (draws.logits(rng, draws.sizes(rng, batch)),),
         ("labels",),
         values=1,
         float32=False,
@@ -320,7 +323,7 @@ SHEET = Sheet(
         hinton_loss,
         training_step,
         pseudo_labels,
-        missing_class.EXERCISE,
-        *first_room.EXHIBITS,
+        ex07_missing_class.EXERCISE,
+        *exhibits_1_to_5.EXHIBITS,
     ),
 )

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from numpy_kd import diagnosis
-from numpy_kd.exercises import compare
-from numpy_kd.exercises.sandbox import Answer
-from numpy_kd.exercises.spec import Check, Exercise, Mistake, Seen, fresh
+from numpy_kd.exercises.exercise import Answer, Check, Exercise, Mistake, Seen, fresh
+from numpy_kd.exercises.judging import differences
 
 
 @dataclass(frozen=True)
@@ -163,10 +162,14 @@ def _reproduces(mistake: Mistake, seen: list[Seen], index: int | None) -> bool:
             except Exception:  # noqa: BLE001 (a mistake may well crash on these)
                 return False
         got, wrong, right = (_part(x, index) for x in (call.value, value, call.expected))
-        tolerance = compare.LOOSE if any(map(compare.is_float32, call.arguments)) else compare.TIGHT
-        if not compare.close(got, wrong, tolerance):
+        tolerance = (
+            differences.LOOSE
+            if any(map(differences.is_float32, call.arguments))
+            else differences.TIGHT
+        )
+        if not differences.close(got, wrong, tolerance):
             return False
-        shows = shows or not compare.close(got, right, tolerance)
+        shows = shows or not differences.close(got, right, tolerance)
     return shows
 
 
@@ -182,10 +185,10 @@ def _diagnosed(exercise: Exercise, judged, texts) -> tuple[str, str]:
         if not text or not check.main or not seen:
             continue
         call = seen[0]
-        pairs = compare.matched(exercise.returns, call.value, call.expected)
+        pairs = differences.matched(exercise.returns, call.value, call.expected)
         for index, (_, got, right) in enumerate([] if isinstance(pairs, str) else pairs):
             gradient = index > 0 or exercise.returns[0] != "value"
-            if gradient and isinstance(got, np.ndarray) and not compare.close(got, right):
+            if gradient and isinstance(got, np.ndarray) and not differences.close(got, right):
                 context = exercise.context(*call.arguments)
                 found = diagnosis.diagnose(got.astype(np.float64), right, context)
                 if found.cause is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import losses, probability
-from numpy_kd.exercises import problems
-from numpy_kd.exercises.spec import Exercise, Mistake, Question, standard_checks
+from numpy_kd.exercises.exercise import Exercise, Mistake, Question
+from numpy_kd.exercises.judging import draws
+from numpy_kd.exercises.judging.checks import standard_checks
 from numpy_kd.probability import log_softmax, softmax
 
 RETURNS = ("value", "dlogits")
@@ -37,7 +38,7 @@ before teacher, and the teacher gets no gradient.""",
     ),
     reference=losses.kl_loss,
     checks=standard_checks(
-        problems.student_and_teacher,
+        draws.student_and_teacher,
         RETURNS,
         gradient=2,
         extremes=lambda rng: [
@@ -71,23 +72,23 @@ before teacher, and the teacher gets no gradient.""",
         Mistake(
             "1/T forgotten in the gradient",
             "the gradient is {T} times too large, and T = {T}.",
-            problems.times(losses.kl_loss, problems.same, lambda T, **_: T),
+            draws.times(losses.kl_loss, draws.same, lambda T, **_: T),
         ),
         Mistake(
             "p and q swapped in the gradient",
             "the gradient is (p - q)/T: it climbs.",
-            problems.times(losses.kl_loss, problems.same, lambda **_: -1.0),
+            draws.times(losses.kl_loss, draws.same, lambda **_: -1.0),
         ),
         Mistake(
             "mean over classes too",
             "value and gradient are N = {N} times too small: `mean()` over a (B, N) array divides "
             "by the classes as well. PyTorch calls the right one 'batchmean'.",
-            problems.times(losses.kl_loss, lambda N, **_: 1 / N, lambda N, **_: 1 / N),
+            draws.times(losses.kl_loss, lambda N, **_: 1 / N, lambda N, **_: 1 / N),
         ),
         Mistake(
             "multiplied by T squared",
             "there is a factor T^2 = {T2} in both; this cost is without it.",
-            problems.times(losses.kl_loss, lambda T, **_: T**2, lambda T, **_: T**2),
+            draws.times(losses.kl_loss, lambda T, **_: T**2, lambda T, **_: T**2),
         ),
     ),
     uses=("softmax", "log_softmax", "kl_divergence", "entropy", "soft_target_loss"),
@@ -104,9 +105,9 @@ before teacher, and the teacher gets no gradient.""",
             ),
         ),
     ),
-    quantities=lambda z, v, T: {**problems.sizes_of(z, v, T), "T2": T * T},
-    slope=problems.slope_of_value,
-    context=problems.teacher_context,
+    quantities=lambda z, v, T: {**draws.sizes_of(z, v, T), "T2": T * T},
+    slope=draws.slope_of_value,
+    context=draws.teacher_context,
 )
 
 
@@ -143,7 +144,7 @@ $\partial q_j/\partial z_i = q_j([i = j] - q_i)/T$ derive the gradient, simplify
         "What is left is $q_i (d_i - \\mathrm{KL})/T$, with the example's own KL.",
     ),
     reference=losses.reverse_kl_loss,
-    checks=standard_checks(problems.student_and_teacher, RETURNS, gradient=2),
+    checks=standard_checks(draws.student_and_teacher, RETURNS, gradient=2),
     mistakes=(
         Mistake(
             "the forward divergence",
@@ -175,7 +176,7 @@ $\partial q_j/\partial z_i = q_j([i = j] - q_i)/T$ derive the gradient, simplify
         Mistake(
             "1/T forgotten in the gradient",
             "the gradient is {T} times too large, and T = {T}.",
-            problems.times(losses.reverse_kl_loss, problems.same, lambda T, **_: T),
+            draws.times(losses.reverse_kl_loss, draws.same, lambda T, **_: T),
         ),
         Mistake(
             "the batch's KL subtracted",
@@ -184,9 +185,9 @@ $\partial q_j/\partial z_i = q_j([i = j] - q_i)/T$ derive the gradient, simplify
         ),
     ),
     uses=("softmax", "log_softmax", "kl_divergence", "kl_loss"),
-    quantities=problems.sizes_of,
-    slope=problems.slope_of_value,
-    context=problems.teacher_context,
+    quantities=draws.sizes_of,
+    slope=draws.slope_of_value,
+    context=draws.teacher_context,
 )
 
 EXERCISES = (kl_loss, reverse_kl_loss)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import losses
-from numpy_kd.exercises import divergences, problems
-from numpy_kd.exercises.spec import Exercise, Mistake, Question, Sheet, standard_checks
+from numpy_kd.exercises.exercise import Exercise, Mistake, Question, Sheet
+from numpy_kd.exercises.judging import draws
+from numpy_kd.exercises.judging.checks import standard_checks
+from numpy_kd.exercises.sheets import ex03_divergences
 from numpy_kd.probability import log_softmax, one_hot, softmax
 
 RETURNS = ("value", "dlogits")
 
 
 def _labelled(rng, batch=None):
-    B, N = problems.sizes(rng, batch)
-    return problems.logits(rng, (B, N)), problems.labels(rng, B, N)
+    B, N = draws.sizes(rng, batch)
+    return draws.logits(rng, (B, N)), draws.labels(rng, B, N)
 
 
 def _with_targets(rng, batch=None):
-    shape = problems.sizes(rng, batch)
-    T = problems.temperature(rng)
-    return problems.logits(rng, shape), problems.probabilities(rng, shape), T
+    shape = draws.sizes(rng, batch)
+    T = draws.temperature(rng)
+    return draws.logits(rng, shape), draws.probabilities(rng, shape), T
 
 
 def _hard_context(logits, labels):
@@ -70,22 +72,22 @@ $i = y$, then for $i \ne y$. Write `cross_entropy_loss(logits, labels)`, which r
             "gradient summed over the batch",
             "the gradient is {B} times too large: the value is a mean over B = {B} examples, so "
             "its gradient is divided by {B} too.",
-            problems.times(losses.cross_entropy_loss, problems.same, lambda B, **_: B),
+            draws.times(losses.cross_entropy_loss, draws.same, lambda B, **_: B),
         ),
         Mistake(
             "sum instead of mean",
             "both value and gradient are sums over the batch; the mean is asked for (B = {B}).",
-            problems.times(losses.cross_entropy_loss, lambda B, **_: B, lambda B, **_: B),
+            draws.times(losses.cross_entropy_loss, lambda B, **_: B, lambda B, **_: B),
         ),
         Mistake(
             "mean over classes too",
             "value and gradient were divided by B N; the sum over the N = {N} classes is not a mean.",
-            problems.times(losses.cross_entropy_loss, lambda N, **_: 1 / N, lambda N, **_: 1 / N),
+            draws.times(losses.cross_entropy_loss, lambda N, **_: 1 / N, lambda N, **_: 1 / N),
         ),
         Mistake(
             "sign of the gradient",
             "the gradient points the other way: it is p - q; it should be q - p.",
-            problems.times(losses.cross_entropy_loss, problems.same, lambda **_: -1.0),
+            draws.times(losses.cross_entropy_loss, draws.same, lambda **_: -1.0),
         ),
         Mistake(
             "times q (1 - q)",
@@ -120,8 +122,8 @@ $i = y$, then for $i \ne y$. Write `cross_entropy_loss(logits, labels)`, which r
             ),
         ),
     ),
-    quantities=problems.sizes_of,
-    slope=problems.slope_of_value,
+    quantities=draws.sizes_of,
+    slope=draws.slope_of_value,
     context=_hard_context,
 )
 
@@ -158,12 +160,12 @@ chain rule through $z/T$. Write `soft_target_loss(logits, targets, temperature)`
             "1/T forgotten in the gradient",
             "the gradient is {T} times too large, and T = {T}: the chain rule through z/T gives "
             "a factor 1/T.",
-            problems.times(losses.soft_target_loss, problems.same, lambda T, **_: T),
+            draws.times(losses.soft_target_loss, draws.same, lambda T, **_: T),
         ),
         Mistake(
             "1/T twice",
             "the gradient has 1/T twice; the chain rule gives it once.",
-            problems.times(losses.soft_target_loss, problems.same, lambda T, **_: 1 / T),
+            draws.times(losses.soft_target_loss, draws.same, lambda T, **_: 1 / T),
         ),
         Mistake(
             "temperature ignored",
@@ -191,22 +193,22 @@ chain rule through $z/T$. Write `soft_target_loss(logits, targets, temperature)`
             "mean over classes too",
             "value and gradient were divided by B N. That makes the soft loss N = {N} times too "
             "small beside a hard one; only the batch is averaged.",
-            problems.times(losses.soft_target_loss, lambda N, **_: 1 / N, lambda N, **_: 1 / N),
+            draws.times(losses.soft_target_loss, lambda N, **_: 1 / N, lambda N, **_: 1 / N),
         ),
         Mistake(
             "gradient summed over the batch",
             "the gradient is {B} times too large: the mean over B = {B} examples belongs to it too.",
-            problems.times(losses.soft_target_loss, problems.same, lambda B, **_: B),
+            draws.times(losses.soft_target_loss, draws.same, lambda B, **_: B),
         ),
         Mistake(
             "multiplied by T squared",
             "value and gradient have a factor T^2 that this cost does not have.",
-            problems.times(losses.soft_target_loss, lambda T, **_: T**2, lambda T, **_: T**2),
+            draws.times(losses.soft_target_loss, lambda T, **_: T**2, lambda T, **_: T**2),
         ),
     ),
     uses=("softmax", "log_softmax", "cross_entropy"),
-    quantities=problems.sizes_of,
-    slope=problems.slope_of_value,
+    quantities=draws.sizes_of,
+    slope=draws.slope_of_value,
     context=_target_context,
 )
 
@@ -216,5 +218,5 @@ SHEET = Sheet(
     title="The gradient",
     goal="write a cost and its gradient side by side, and know when they do not belong together",
     notebook="03_the_gradient",
-    exercises=(cross_entropy_loss, soft_target_loss, *divergences.EXERCISES),
+    exercises=(cross_entropy_loss, soft_target_loss, *ex03_divergences.EXERCISES),
 )

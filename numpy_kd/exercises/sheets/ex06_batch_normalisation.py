@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import layers
-from numpy_kd.exercises.spec import Exercise, Mistake, standard_checks
+from numpy_kd.exercises.exercise import Exercise, Mistake
+from numpy_kd.exercises.judging.checks import standard_checks
 
 SHAPES = ((6, 4), (7, 5), (5, 3), (8, 5))  # B, D
 

@@ -8,6 +8,7 @@ they are the frames that were asked for.
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import shlex
 import shutil
@@ -23,12 +24,16 @@ from pathlib import Path
 
 import numpy as np
 
-from numpy_kd.exercises import child, lockdown
+from numpy_kd.exercises.exercise import Answer
+from numpy_kd.exercises.grading import child, filter
+from numpy_kd.exercises.judging import wire
 
-IMPORT = "from numpy_kd.exercises.lockdown import lock\n"
-PROGRAM = "import sys; sys.path.append(sys.argv[1])\n{}\n{}\nserve()\n".format(
-    Path(lockdown.__file__).read_text(encoding="utf-8"),
-    Path(child.__file__).read_text(encoding="utf-8").replace(IMPORT, ""),
+OURS = re.compile(r"^from numpy_kd[^(\n]*(\([^)]*\))?\n", re.MULTILINE)  # one text: no imports
+PROGRAM = "import sys; sys.path.append(sys.argv[1])\n{}\nserve()\n".format(
+    "\n".join(
+        OURS.sub("", Path(module.__file__).read_text(encoding="utf-8"))
+        for module in (filter, wire, child)
+    )
 )
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -90,17 +95,6 @@ class Job:
             "modules_used": [*child.LATER, *self._random()],
             "limits": limits.for_child(),
         }
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back from one call: a value and the arguments afterwards, or a failure."""
-
-    value: object = None
-    after: tuple = ()
-    failure: str = ""
-    """error, timeout, memory, protocol or missing; empty for a value"""
-    text: str = ""
 
 
 @dataclass
@@ -187,7 +181,7 @@ def _active(header) -> tuple[str, ...]:
 
 def _ask(process: Child, job: Job, arguments: tuple) -> Answer:
     arrays: list = []
-    code = child.encode(arguments, arrays)
+    code = wire.encode(arguments, arrays)
     process.send({"kind": "case", "arguments": code}, arrays)
     while True:
         header, arrays = process.receive()
@@ -202,9 +196,9 @@ def _ask(process: Child, job: Job, arguments: tuple) -> Answer:
             return Answer(failure=failure, text=f"{error}: {text}" if text else error)
         if header.get("kind") == "answer":
             try:
-                value = child.decode(header.get("value"), arrays)
-                after = child.decode(header.get("after"), arrays)
-            except child.ProtocolError as error:
+                value = wire.decode(header.get("value"), arrays)
+                after = wire.decode(header.get("after"), arrays)
+            except wire.ProtocolError as error:
                 raise Ended("protocol", str(error)) from None
             return Answer(value=value, after=after if isinstance(after, tuple) else ())
         raise Ended("protocol", "a frame of an unknown kind")
@@ -230,16 +224,16 @@ def _help(process: Child, job: Job, header: dict, arrays: list) -> tuple[dict, l
     if sum(array.size for array in arrays) > HELPER_NUMBERS:
         return {"kind": "refused", "text": "the arrays are too large for a given helper"}, []
     try:
-        values = [child.decode(code, arrays) for code in positional]
-        words = {word: child.decode(code, arrays) for word, code in named.items()}
+        values = [wire.decode(code, arrays) for code in positional]
+        words = {word: wire.decode(code, arrays) for word, code in named.items()}
         with np.errstate(all="ignore"):
             result = job.given[header["name"]](*values, **words)
-    except child.ProtocolError as error:
+    except wire.ProtocolError as error:
         raise Ended("protocol", str(error)) from None
     except Exception as error:  # noqa: BLE001 (whatever it is, it is the student's)
         return {"kind": "refused", "text": f"{header['name']}: {error}"[:500]}, []
     arrays = []
-    return {"kind": "result", "value": child.encode(result, arrays)}, arrays
+    return {"kind": "result", "value": wire.encode(result, arrays)}, arrays
 
 
 class Child:
@@ -273,7 +267,7 @@ class Child:
 
     def send(self, header: dict, arrays=()) -> None:
         """Write one frame, reading meanwhile whatever the child writes."""
-        data = memoryview(child.pack(header, arrays))
+        data = memoryview(wire.pack(header, arrays))
         stdin = self._process.stdin
         self._selector.register(stdin, selectors.EVENT_WRITE, None)
         try:
@@ -288,10 +282,10 @@ class Child:
     def receive(self) -> tuple[dict, list]:
         """The next frame: its header and arrays."""
         try:
-            size = child.header_size(self._take(4))
-            header, size = child.read_header(self._take(size))
-            return header, child.read_arrays(header, self._take(size))
-        except child.ProtocolError as error:
+            size = wire.header_size(self._take(4))
+            header, size = wire.read_header(self._take(size))
+            return header, wire.read_arrays(header, self._take(size))
+        except wire.ProtocolError as error:
             raise Ended("protocol", str(error)) from None
 
     def kill(self) -> None:
@@ -338,7 +332,7 @@ class Child:
             self._closed = True
             self._selector.unregister(pipe)
         self.unread += data
-        if len(self.unread) > 2 * (child.PAYLOAD_BYTES + child.HEADER_BYTES):
+        if len(self.unread) > 2 * (wire.PAYLOAD_BYTES + wire.HEADER_BYTES):
             raise Ended("protocol", "more came back than was asked for")
 
     def _keep_log(self, pipe) -> None:

@@ -7,12 +7,14 @@ import math
 import numpy as np
 
 from numpy_kd import datasets, layers, optimizers, schedules
-from numpy_kd.exercises import batch_normalisation, compare, problems
-from numpy_kd.exercises.spec import Check, Exercise, Mistake, Question, Sheet, standard_checks
+from numpy_kd.exercises.exercise import Check, Exercise, Mistake, Question, Sheet
+from numpy_kd.exercises.judging import differences, draws
+from numpy_kd.exercises.judging.checks import standard_checks
+from numpy_kd.exercises.sheets import ex06_batch_normalisation
 
 
 def _two_sets(rng, batch=None):
-    train = batch_normalisation.columns(rng)
+    train = ex06_batch_normalisation.columns(rng)
     B = batch or len(train) - 2
     return train, rng.normal(1, 2, (B, train.shape[1]))
 
@@ -90,7 +92,7 @@ def _dropout(x, rate, rng):
 
 def _dropped(rng):
     rates = (0.2, 0.35)[rng.integers(2)], 0.6
-    return [(rng.uniform(0.5, 2, (120, 90)), rate, problems.seeded(rng)) for rate in rates]
+    return [(rng.uniform(0.5, 2, (120, 90)), rate, draws.seeded(rng)) for rate in rates]
 
 
 def _drops(seen) -> str:
@@ -134,7 +136,7 @@ def _draws_from_rng(seen) -> str:
         return "generators with different seeds dropped the same entries: draw from `rng`"
     if not np.allclose(whole, x, rtol=1e-12):
         return "at rate 0 nothing is dropped, and y is x"
-    return compare.change(seen[0].arguments, seen[0].after)
+    return differences.change(seen[0].arguments, seen[0].after)
 
 
 dropout = Exercise(
@@ -328,7 +330,10 @@ one number.""",
     reference=_cosine,
     checks=(
         Check(
-            "values", 3, lambda rng: [_schedule(rng), _schedule(rng)], compare.results(("rate",))
+            "values",
+            3,
+            lambda rng: [_schedule(rng), _schedule(rng)],
+            differences.results(("rate",)),
         ),
         Check(
             "extremes",
@@ -339,7 +344,7 @@ one number.""",
                 (170, 0.5, 100, 0.1),
                 (50, 0.5, 100),
             ],
-            compare.results(("rate",)),
+            differences.results(("rate",)),
             main=False,
         ),
     ),
@@ -387,7 +392,7 @@ SHEET = Sheet(
     notebook="06_training_well",
     exercises=(
         standardise,
-        *batch_normalisation.EXERCISES,
+        *ex06_batch_normalisation.EXERCISES,
         dropout,
         momentum_step,
         cosine_decay,

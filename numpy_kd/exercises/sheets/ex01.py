@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import probability
-from numpy_kd.exercises import problems
-from numpy_kd.exercises.spec import Exercise, Mistake, Question, Sheet, standard_checks
+from numpy_kd.exercises.exercise import Exercise, Mistake, Question, Sheet
+from numpy_kd.exercises.judging import draws
+from numpy_kd.exercises.judging.checks import standard_checks
 
 
 def _logits(rng, batch=None):
-    return (problems.logits(rng, problems.sizes(rng, batch)),)
+    return (draws.logits(rng, draws.sizes(rng, batch)),)
 
 
 def _logits_and_temperature(rng, batch=None):
-    return (problems.logits(rng, problems.sizes(rng, batch)), problems.temperature(rng))
+    return (draws.logits(rng, draws.sizes(rng, batch)), draws.temperature(rng))
 
 
 def _quantities(logits, temperature=1.0):
@@ -261,8 +262,8 @@ probabilities, such as $10^{-300}$ at $T = 0.5$, must not become NaN.""",
     reference=_softer,
     checks=standard_checks(
         lambda rng, batch=None: (
-            problems.probabilities(rng, problems.sizes(rng, batch)),
-            problems.temperature(rng),
+            draws.probabilities(rng, draws.sizes(rng, batch)),
+            draws.temperature(rng),
         ),
         ("p_at_t",),
         values=2,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import initializers
-from numpy_kd.exercises import problems
-from numpy_kd.exercises.spec import Check, Exercise, Mistake, Question
+from numpy_kd.exercises.exercise import Check, Exercise, Mistake, Question
+from numpy_kd.exercises.judging import draws
 
 
 def _fans(rng):
-    return 400, 300, problems.seeded(rng)
+    return 400, 300, draws.seeded(rng)
 
 
 def _twice_the_same(rng):

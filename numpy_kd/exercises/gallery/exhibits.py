@@ -9,8 +9,10 @@ import inspect
 from collections.abc import Callable
 
 from numpy_kd import losses
-from numpy_kd.exercises import broken, problems
-from numpy_kd.exercises.spec import Broken, Exercise, Mistake, standard_checks
+from numpy_kd.exercises.exercise import Broken, Exercise, Mistake
+from numpy_kd.exercises.gallery import broken
+from numpy_kd.exercises.judging import draws
+from numpy_kd.exercises.judging.checks import standard_checks
 
 LOSS = ("value", "dlogits")
 TOOLS = ("softmax", "log_softmax", "one_hot", "kl_loss", "cross_entropy_loss")
@@ -50,13 +52,13 @@ def exhibit(
         mistakes=(Mistake("as it was", sentence, parts[0]), *mistakes),
         uses=TOOLS,
         gallery=Broken(*parts),
-        slope=problems.slope_of_value if is_loss else None,
-        context={soft: _soft_context, two_parts: problems.two_part_context}.get(reference),
+        slope=draws.slope_of_value if is_loss else None,
+        context={soft: _soft_context, two_parts: draws.two_part_context}.get(reference),
     )
 
 
 def _soft_context(logits, teacher_logits, temperature):
-    context = problems.teacher_context(logits, teacher_logits, temperature)
+    context = draws.teacher_context(logits, teacher_logits, temperature)
     return {**context, "soft_weight": 1.0, "hard_weight": 0.0}
 
 

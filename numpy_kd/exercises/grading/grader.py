@@ -18,11 +18,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from numpy_kd.exercises import catalogue, extract, gradebook, sandbox
-from numpy_kd.exercises.extract import Submission, Unreadable
-from numpy_kd.exercises.judging import Verdict, judge, not_there
-from numpy_kd.exercises.sandbox import Job, Limits
-from numpy_kd.exercises.spec import Exercise, Sheet
+from numpy_kd.exercises import catalogue
+from numpy_kd.exercises.exercise import Exercise, Sheet
+from numpy_kd.exercises.grading import extract, gradebook, sandbox
+from numpy_kd.exercises.grading.extract import Submission, Unreadable
+from numpy_kd.exercises.grading.sandbox import Job, Limits
+from numpy_kd.exercises.judging.verdict import Verdict, judge, not_there
 
 SUFFIXES = (".ipynb", ".py")
 LOG_SHOWN = 1000

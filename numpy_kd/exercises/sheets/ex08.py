@@ -6,14 +6,16 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from numpy_kd import probability, transfer
-from numpy_kd.exercises import compare, problems, second_room
-from numpy_kd.exercises.spec import Check, Exercise, Mistake, Question, Sheet, standard_checks
+from numpy_kd.exercises.exercise import Check, Exercise, Mistake, Question, Sheet
+from numpy_kd.exercises.gallery import exhibits_6_to_10
+from numpy_kd.exercises.judging import differences, draws
+from numpy_kd.exercises.judging.checks import standard_checks
 from numpy_kd.probability import softmax
 
 
 def _members(rng, batch=None):
-    B, N = problems.sizes(rng, batch)
-    return problems.logits(rng, (3, B, N)), problems.temperature(rng)
+    B, N = draws.sizes(rng, batch)
+    return draws.logits(rng, (3, B, N)), draws.temperature(rng)
 
 
 def _ensemble_quantities(member_logits, temperature):
@@ -221,7 +223,7 @@ def _munge(x, swap_probability, local_variance, rng):
 def _to_munge(rng):
     x = rng.normal(size=(500, 8)) * rng.uniform(0.5, 2, 8)
     p, s = ((0.4, 2.0), (0.3, 1.5), (0.6, 3.0))[rng.integers(3)]
-    return [(x, p, s, problems.seeded(rng))]
+    return [(x, p, s, draws.seeded(rng))]
 
 
 def _is_munged(seen) -> str:
@@ -272,7 +274,7 @@ def _munges_from_rng(seen) -> str:
         return "generators with different seeds gave the same examples: draw from `rng`"
     if not np.array_equal(nothing, x):
         return "with probability 0 nothing changes"
-    return compare.change(seen[0].arguments, seen[0].after)
+    return differences.change(seen[0].arguments, seen[0].after)
 
 
 def _munge_with(neighbour=None, spread=None, keep=None, centre=None, coin=None):
@@ -359,5 +361,11 @@ SHEET = Sheet(
     title="Ensembles and compression",
     goal="average teachers in two ways, make up examples for them, and repair five more distillers",
     notebook="08_ensembles_and_compression",
-    exercises=(arithmetic_mean, geometric_mean, nearest_neighbours, munge, *second_room.EXHIBITS),
+    exercises=(
+        arithmetic_mean,
+        geometric_mean,
+        nearest_neighbours,
+        munge,
+        *exhibits_6_to_10.EXHIBITS,
+    ),
 )

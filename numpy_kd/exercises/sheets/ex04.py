@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import limits, losses, probability
-from numpy_kd.exercises import problems
-from numpy_kd.exercises.spec import Exercise, Mistake, Question, Sheet, standard_checks
+from numpy_kd.exercises.exercise import Exercise, Mistake, Question, Sheet
+from numpy_kd.exercises.judging import draws
+from numpy_kd.exercises.judging.checks import standard_checks
 from numpy_kd.probability import softmax
 
 
 def _pair(rng, batch=None):
-    shape = problems.sizes(rng, batch)
-    return problems.logits(rng, shape), problems.logits(rng, shape)
+    shape = draws.sizes(rng, batch)
+    return draws.logits(rng, shape), draws.logits(rng, shape)
 
 
 def _with_temperature(rng, batch=None):
-    return (*_pair(rng, batch), 10 * problems.temperature(rng))
+    return (*_pair(rng, batch), 10 * draws.temperature(rng))
 
 
 def _quantities(z, v, T=1.0):
@@ -226,7 +227,7 @@ digits in **every entry** at $T = 10^4$ and $10^9$. The logits here are moderate
     ),
     reference=_difference,
     checks=standard_checks(
-        lambda rng, batch=None: (*_pair(rng, batch), problems.temperature(rng)),
+        lambda rng, batch=None: (*_pair(rng, batch), draws.temperature(rng)),
         ("difference",),
         values=2,
         extremes=_hot,

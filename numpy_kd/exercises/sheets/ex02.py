@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import probability
-from numpy_kd.exercises import problems
-from numpy_kd.exercises.spec import Exercise, Mistake, Question, Sheet, standard_checks
+from numpy_kd.exercises.exercise import Exercise, Mistake, Question, Sheet
+from numpy_kd.exercises.judging import draws
+from numpy_kd.exercises.judging.checks import standard_checks
 
 
 def _p(rng, batch=None):
-    return (problems.probabilities(rng, problems.sizes(rng, batch)),)
+    return (draws.probabilities(rng, draws.sizes(rng, batch)),)
 
 
 def _pair(rng, batch=None):
-    shape = problems.sizes(rng, batch)
-    return problems.probabilities(rng, shape), problems.probabilities(rng, shape)
+    shape = draws.sizes(rng, batch)
+    return draws.probabilities(rng, shape), draws.probabilities(rng, shape)
 
 
 def _rows(p, *rest):
@@ -23,8 +24,8 @@ def _rows(p, *rest):
 
 
 def _labels(rng, batch=None):
-    B, N = problems.sizes(rng, batch)
-    return problems.labels(rng, B, N), N
+    B, N = draws.sizes(rng, batch)
+    return draws.labels(rng, B, N), N
 
 
 def _surprise(p, q):

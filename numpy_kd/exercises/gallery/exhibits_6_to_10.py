@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import layers, losses
-from numpy_kd.exercises import gallery, problems
-from numpy_kd.exercises.spec import Mistake
+from numpy_kd.exercises.exercise import Mistake
+from numpy_kd.exercises.gallery import exhibits
+from numpy_kd.exercises.judging import draws
 from numpy_kd.probability import softmax
 
 
@@ -16,13 +17,13 @@ def _targets(x, gamma, beta, running_mean, running_variance, W, temperature):
 
 
 def _teacher_in_use(rng, batch=None):
-    B, N = problems.sizes(rng, batch)
+    B, N = draws.sizes(rng, batch)
     x, W = rng.normal(1, 2, (B, 4)), rng.normal(size=(4, N))
     statistics = rng.normal(size=4), rng.uniform(2, 5, 4)
-    return x, rng.uniform(0.5, 2, 4), rng.normal(size=4), *statistics, W, problems.temperature(rng)
+    return x, rng.uniform(0.5, 2, 4), rng.normal(size=4), *statistics, W, draws.temperature(rng)
 
 
-exhibit_06 = gallery.exhibit(
+exhibit_06 = exhibits.exhibit(
     6,
     "a teacher who listens to the class",
     ("targets",),
@@ -73,7 +74,7 @@ def _shuffled_twice(x, v, order, size):
     return batches, v[np.argsort(order)].reshape(soft_targets.shape)
 
 
-exhibit_07 = gallery.exhibit(
+exhibit_07 = exhibits.exhibit(
     7,
     "somebody else's report",
     ("batches", "soft_targets"),
@@ -106,14 +107,14 @@ $(k, \text{size}, N)$, in the order `order`. Repair it.""",
     ),
 )
 
-exhibit_08 = gallery.exhibit(
+exhibit_08 = exhibits.exhibit(
     8,
     "two halves of two different costs",
-    gallery.LOSS,
+    exhibits.LOSS,
     lambda logits, targets: losses.soft_target_loss(logits, targets),
     lambda rng, batch=None: (
-        problems.logits(rng, shape := problems.sizes(rng, batch)),
-        problems.probabilities(rng, shape),
+        draws.logits(rng, shape := draws.sizes(rng, batch)),
+        draws.probabilities(rng, shape),
     ),
     r"""
 A much-copied textbook function takes labels either as numbers or as one-hot rows, and tells them apart
@@ -146,12 +147,12 @@ What was meant is the cross-entropy of soft targets at $T = 1$, $C = \overline{-
     ),
 )
 
-exhibit_09 = gallery.exhibit(
+exhibit_09 = exhibits.exhibit(
     9,
     "metres compared with seconds",
-    gallery.LOSS,
-    gallery.soft,
-    problems.student_and_teacher,
+    exhibits.LOSS,
+    exhibits.soft,
+    draws.student_and_teacher,
     r"""
 One class of teachers came with a default: the mean squared error between the student's
 *log*-probabilities and the teacher's probabilities. Somebody had read that the divergence wants
@@ -203,15 +204,15 @@ def _with_mixed_targets(mix):
 
 
 def _two_teachers(rng, batch=None):
-    shape = problems.sizes(rng, batch)
-    z, v, w = (problems.logits(rng, shape) for _ in range(3))
-    return z, v, w, (0.25, 0.3, 0.4)[rng.integers(3)], problems.temperature(rng)
+    shape = draws.sizes(rng, batch)
+    z, v, w = (draws.logits(rng, shape) for _ in range(3))
+    return z, v, w, (0.25, 0.3, 0.4)[rng.integers(3)], draws.temperature(rng)
 
 
-exhibit_10 = gallery.exhibit(
+exhibit_10 = exhibits.exhibit(
     10,
     "a mixture of logarithms",
-    gallery.LOSS,
+    exhibits.LOSS,
     _mixture,
     _two_teachers,
     r"""

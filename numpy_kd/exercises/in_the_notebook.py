@@ -15,10 +15,10 @@ from collections.abc import Callable
 import numpy as np
 
 from numpy_kd import gradcheck
-from numpy_kd.exercises import catalogue, child
-from numpy_kd.exercises.judging import Verdict, judge, not_there
-from numpy_kd.exercises.sandbox import Answer
-from numpy_kd.exercises.spec import Exercise, fresh
+from numpy_kd.exercises import catalogue
+from numpy_kd.exercises.exercise import Answer, Exercise, fresh
+from numpy_kd.exercises.judging import wire
+from numpy_kd.exercises.judging.verdict import Verdict, judge, not_there
 
 LOCAL_SEED = 2**64 + 2015  # which no grader can draw: the numbers seen here are never those
 PRE = (
@@ -223,7 +223,7 @@ def _answer(function: Callable, arguments: tuple) -> Answer:
 def _plain(value):
     """A result as it would come back from the grader's child."""
     arrays: list = []
-    return child.decode(child.encode(value, arrays), arrays)
+    return wire.decode(wire.encode(value, arrays), arrays)
 
 
 def _slopes(function: Callable, exercise: Exercise, plan) -> list[str]:
