@@ -20,7 +20,6 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from numpy_kd import _checks, _files
-from numpy_kd._memory import Buffer
 from numpy_kd.datasets import batches
 from numpy_kd.layers import BatchNorm
 from numpy_kd.metrics import accuracy
@@ -69,7 +68,7 @@ def fit(
     `batch_size` rows a step (the last batch of an epoch may be smaller); `optimizer` default
     `SGD(momentum=0.9)`; `schedule` a learning rate, or a function of the step counted from 0;
     `validation` `(x, labels)`, looked at after every epoch; `rng` draws the order of the
-    examples and what `augment(rows, rng)` needs (a copy of the rows, valid for this step);
+    examples and what `augment(rows, rng)` needs (a copy of the rows);
     `progress` None shows a bar in a terminal or a notebook and nothing elsewhere, True and False
     decide; `checkpoint` a file written after every epoch: a run that finds its own continues from
     it, and ends with the same bits (each run needs a file of its own; `epochs` and `schedule` may
@@ -98,15 +97,12 @@ def fit(
     run = _Run(mlp, optimizer, loss, [rng, *_generators_of(loss), *_generators_of(augment)])
     if checkpoint is not None:
         run.resume(checkpoint, _fingerprint(run, x, targets, batch_size, seed), epochs)
-    memory = Buffer()
     total_steps = epochs * -(-len(x) // batch_size)
     with _bar(total_steps, run.step, progress) as bar:
         for epoch in range(run.epoch, epochs):
             total, start = 0.0, time.perf_counter()
             for rows in batches(len(x), batch_size, rng):
-                batch = memory.take((len(rows), x.shape[1]), x.dtype)
-                np.take(x, rows, axis=0, out=batch, mode="clip")  # "raise" would copy once more
-                batch = batch if augment is None else augment(batch, rng)
+                batch = x[rows] if augment is None else augment(x[rows], rng)
                 value = run.train(batch, [t[rows] for t in targets], rate(run.step), epoch)
                 total += value * len(rows)
                 bar.update()

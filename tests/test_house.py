@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "numpy_kd"
 TESTS = Path(__file__).parent
 
 FLOORS = [
-    {"_checks", "_files", "_memory"},  # the ground, which every floor may stand on
+    {"_checks", "_files"},  # the ground, which every floor may stand on
     # the cellar: what one file of the ground floor is made of
     {"idx", "download", "_gradcheck"},
     {"diagnosis"},
