@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "numpy_kd"
 TESTS = Path(__file__).parent
 
 FLOORS = [
-    {"_checks", "_files", "_memory", "_progress"},  # the ground, which every floor may stand on
+    {"_checks", "_files", "_progress"},  # the ground, which every floor may stand on
     {"_gradcheck"},  # the cellar: what one file of the ground floor is made of
     {"diagnosis"},
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
