@@ -302,7 +302,9 @@ def _teacher(teacher) -> Teacher | np.ndarray:
     _checks.instance("teacher", teacher, (np.ndarray, list), kinds)
     answers = _checks.batch("teacher", teacher)
     p = np.clip(answers.real, -1, 2)  # where a sum cannot overflow
-    if p.min() >= 0 and p.max() <= 1 and np.abs(p.sum(axis=-1) - 1).mean() < 0.05:  # even rounded
+    if (
+        p.min() >= 0 and p.max() <= 1.001 and np.abs(p.sum(axis=-1) - 1).mean() < 0.05
+    ):  # even rounded
         raise ValueError(
             "teacher must be logits or log-probabilities, got rows that look like probabilities "
             "(none is negative, each sums to 1): give np.log(np.maximum(p, 1e-30))"

@@ -190,8 +190,8 @@ def best_bias(logits, labels, classes) -> float:
         raise ValueError(
             f"classes must be some but not all of 0 .. {z.shape[1] - 1}, got {classes}"
         )
-    halves = _checks.real("logits", z).astype(np.float64) / 2  # whose differences do not overflow
-    others, theirs = np.where(chosen, -np.inf, halves), np.where(chosen, halves, -np.inf)
+    quarters = _checks.real("logits", z).astype(np.float64) / 4  # so that no gap overflows
+    others, theirs = np.where(chosen, -np.inf, quarters), np.where(chosen, quarters, -np.inf)
     gaps = others.max(axis=-1) - theirs.max(axis=-1)
     order = gaps.argsort(kind="stable")
     gain = (theirs.argmax(axis=-1) == labels).astype(int) - (others.argmax(axis=-1) == labels)
@@ -201,14 +201,14 @@ def best_bias(logits, labels, classes) -> float:
     right = np.where(np.diff(edges) > 0, right, right.min() - 1)  # equal gaps go together
     best = np.flatnonzero(right == right.max())
     middle = best[len(best) // 2]
-    bias = float(edges[middle]) + float(edges[middle + 1])  # twice the half of the mean
+    bias = 2 * (float(edges[middle]) + float(edges[middle + 1]))  # their mean, in whole logits
     largest = float(np.finfo(np.float64).max)
     return min(max(bias, -largest), largest)
 
 
 def _beyond(gap: float) -> float:
-    """A step that leads past the last gap, in halves: 1, or what a large gap can feel."""
-    return max(1.0, abs(gap) * 1e-3)
+    """A step that leads past the last gap, in quarters: 2, or what is felt beside a large gap."""
+    return max(0.5, abs(gap) * 1e-3)
 
 
 def _classes(x) -> np.ndarray:
