@@ -17,13 +17,19 @@ _NAMES_OF = {
         "batches",
         "jitter",
         "load_digits",
+        "load_letters",
         "load_mnist",
         "train_test_split",
     ),
     "distillation": ("Ensemble", "Teacher", "distill", "evaluate"),
     "exercises": ("check", "hint", "predict", "reveal"),
     "gradcheck": ("assert_gradient", "check_gradient", "check_network", "numerical_gradient"),
-    "limits": ("high_temperature_gradient", "logit_gradient", "relative_errors"),
+    "limits": (
+        "high_temperature_gradient",
+        "logit_gradient",
+        "relative_errors",
+        "softmax_difference",
+    ),
     "losses": (
         "cross_entropy_loss",
         "hinton_loss",
@@ -34,6 +40,7 @@ _NAMES_OF = {
         "soft_cross_entropy_loss",
         "soft_target_loss",
     ),
+    "metrics": ("paired_difference",),
     "mlp": ("MLP",),
     "optimizers": ("SGD", "Adam"),
     "probability": (
@@ -45,7 +52,6 @@ _NAMES_OF = {
         "one_hot",
         "smooth_labels",
         "softmax",
-        "softmax_difference",
     ),
     "training": ("fit",),
     "transfer": ("TransferSet", "munge"),
@@ -54,7 +60,6 @@ _NAMES_OF = {
     "experiments": (),
     "initializers": (),
     "layers": (),
-    "metrics": (),
     "notebook": (),
     "plots": (),
     "schedules": (),
@@ -88,6 +93,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.datasets import batches as batches
     from numpy_kd.datasets import jitter as jitter
     from numpy_kd.datasets import load_digits as load_digits
+    from numpy_kd.datasets import load_letters as load_letters
     from numpy_kd.datasets import load_mnist as load_mnist
     from numpy_kd.datasets import train_test_split as train_test_split
     from numpy_kd.distillation import Ensemble as Ensemble
@@ -105,6 +111,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.limits import high_temperature_gradient as high_temperature_gradient
     from numpy_kd.limits import logit_gradient as logit_gradient
     from numpy_kd.limits import relative_errors as relative_errors
+    from numpy_kd.limits import softmax_difference as softmax_difference
     from numpy_kd.losses import cross_entropy_loss as cross_entropy_loss
     from numpy_kd.losses import hinton_loss as hinton_loss
     from numpy_kd.losses import kl_loss as kl_loss
@@ -113,6 +120,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.losses import reverse_kl_loss as reverse_kl_loss
     from numpy_kd.losses import soft_cross_entropy_loss as soft_cross_entropy_loss
     from numpy_kd.losses import soft_target_loss as soft_target_loss
+    from numpy_kd.metrics import paired_difference as paired_difference
     from numpy_kd.mlp import MLP as MLP
     from numpy_kd.optimizers import SGD as SGD
     from numpy_kd.optimizers import Adam as Adam
@@ -124,7 +132,6 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.probability import one_hot as one_hot
     from numpy_kd.probability import smooth_labels as smooth_labels
     from numpy_kd.probability import softmax as softmax
-    from numpy_kd.probability import softmax_difference as softmax_difference
     from numpy_kd.training import fit as fit
     from numpy_kd.transfer import TransferSet as TransferSet
     from numpy_kd.transfer import munge as munge

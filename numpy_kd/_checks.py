@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import reprlib
 import sys
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -140,6 +142,27 @@ def labels(name: str, x, num_classes: int | None = None) -> np.ndarray:
     return x.astype(np.int64, copy=False)
 
 
+def some_labels(x, labelled, num_classes: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """`labels` of so many rows, where `labelled` says which of them count (None: all do).
+
+    Returns the labels, 0 in rows that do not count, whatever was there, and the booleans.
+    """
+    x = array("labels", x)
+    every = np.ones(rows, bool)
+    if labelled is not None:
+        every = array("labelled", labelled)
+        if every.dtype != bool or every.shape != (rows,):
+            raise ValueError(
+                f"labelled must be booleans of shape ({rows},), "
+                f"got dtype {every.dtype}, shape {every.shape}"
+            )
+    if x.shape == every.shape and x.dtype.kind in "iu":
+        x = np.where(every, x, 0)
+    x = labels("labels", x, num_classes)
+    same_length("labels", x, "logits", every)
+    return x, every
+
+
 def indices(name: str, x, length: int) -> np.ndarray:
     """`x` as a 1-D array that picks from `length` rows: integers (from the end below 0) or booleans."""
     x = array(name, x)
@@ -159,21 +182,12 @@ def indices(name: str, x, length: int) -> np.ndarray:
     return x.astype(np.int64, copy=False)
 
 
-def logits_and_labels(
-    logits, hard_labels, check_logits: Callable = batch
-) -> tuple[np.ndarray, np.ndarray]:
+def logits_and_labels(logits, hard_labels) -> tuple[np.ndarray, np.ndarray]:
     """A batch of logits and one label in 0 .. N - 1 for each of its rows."""
-    z = check_logits("logits", logits)
+    z = batch("logits", logits)
     hard_labels = labels("labels", hard_labels, z.shape[1])
     same_length("labels", hard_labels, "logits", z)
     return z, hard_labels
-
-
-def batches_of_logits(logits, teacher_logits) -> tuple[np.ndarray, np.ndarray]:
-    """Two non-empty float arrays of one shape (B, N), whatever their numbers."""
-    z, v = rows("logits", logits), rows("teacher_logits", teacher_logits)
-    same_shape("teacher_logits", v, "logits", z)
-    return z, v
 
 
 def student_and_teacher(logits, teacher_logits) -> tuple[np.ndarray, np.ndarray]:
@@ -341,6 +355,17 @@ def instance(name: str, x, kind: type[T] | tuple[type[T], ...], needed: str) -> 
     if not isinstance(x, kind):
         raise ValueError(f"{name} must be {needed}, got {shown(x)}")
     return x
+
+
+def path(name: str, x) -> Path:
+    """`x`, a string or path-like object, as a `Path`."""
+    try:
+        text = os.fspath(x)
+    except Exception:  # noqa: BLE001 (an object's own __fspath__ may raise anything)
+        text = ""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"{name} must be a path, got {shown(x)}")
+    return Path(text)
 
 
 def generator(name: str, rng, *, required: bool = False) -> np.random.Generator:

@@ -481,7 +481,7 @@ def test_an_ensemble_of_one_is_its_member(teachers):
 def test_averaged_probabilities_as_ready_made_targets_give_the_same_gradient(teachers):
     T, z = 4.0, RNG.normal(size=(len(X), 4))
     mean = np.mean([special.softmax(t.logits(X).astype(float) / T, -1) for t in teachers], axis=0)
-    _, by_targets = kd.soft_target_loss(z, mean, T)
+    _, by_targets = kd.soft_target_loss(z, mean, temperature=T)
     _, by_logits = kd.kl_loss(z, kd.Ensemble(teachers).logits(X, temperature=T), T)
     np.testing.assert_allclose(by_targets, by_logits, rtol=1e-3, atol=1e-9)
 

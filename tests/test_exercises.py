@@ -13,9 +13,10 @@ from good_answers import softmax as own_softmax
 
 import numpy_kd as kd
 from numpy_kd.__main__ import main
-from numpy_kd.exercises import catalogue, check, compare, notebooks, problems, selfcheck
-from numpy_kd.exercises.judging import judge
-from numpy_kd.exercises.sandbox import Answer
+from numpy_kd.exercises import catalogue, check, selfcheck, sheet_notebooks
+from numpy_kd.exercises.exercise import Answer
+from numpy_kd.exercises.judging import differences, draws
+from numpy_kd.exercises.judging.verdict import judge
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "notebooks" / "exercises"
@@ -113,7 +114,7 @@ def test_other_ways_to_draw_are_right_too(name):
 
 def test_fixtures_tell_mistakes_apart():
     for seed in range(50):
-        z, v, y, T, soft, hard = problems.distilled(np.random.default_rng(seed))
+        z, v, y, T, soft, hard = draws.distilled(np.random.default_rng(seed))
         B, N = z.shape
         assert len({B, N, T, T * T, soft, hard, 1.0, soft + hard}) == 8
         assert len(set(y)) == B and abs(z.mean(axis=-1)).min() > 1e-6
@@ -287,18 +288,23 @@ def test_comparing_never_raises():
         np.ones(2),
         np.ones((2, 2)),
     ]
-    values += [np.array([1, np.inf]), np.zeros((0, 2)), np.array([True]), compare.Other("thing")]
+    values += [
+        np.array([1, np.inf]),
+        np.zeros((0, 2)),
+        np.array([True]),
+        differences.Other("thing"),
+    ]
     for value in values:
         for right in (1.0, np.ones(2), (1.0, np.ones(2)), np.array([np.inf, 1.0])):
             call = problems_call(value, right)
             names = ("a", "b") if isinstance(right, tuple) else ("a",)
-            assert isinstance(compare.results(names)([call]), str)
-            assert isinstance(compare.contract(names)([call]), str)
-            assert isinstance(compare.close(value, right), bool)
+            assert isinstance(differences.results(names)([call]), str)
+            assert isinstance(differences.contract(names)([call]), str)
+            assert isinstance(differences.close(value, right), bool)
 
 
 def problems_call(value, right):
-    from numpy_kd.exercises.spec import Seen
+    from numpy_kd.exercises.exercise import Seen
 
     return Seen((np.ones(2),), value, (np.ones(2),), right)
 
@@ -309,7 +315,7 @@ def test_answers_of_every_kind_are_judged_without_raising():
         "x",
         np.nan,
         (1,),
-        compare.Other("list"),
+        differences.Other("list"),
         np.full((5, 7), 1e308),
     ]
     for exercise in EXERCISES.values():
@@ -324,7 +330,7 @@ def test_answers_of_every_kind_are_judged_without_raising():
 
 
 def cells_of(sheet):
-    return json.loads(notebooks.notebook(sheet))["cells"]
+    return json.loads(sheet_notebooks.notebook(sheet))["cells"]
 
 
 def source(cell):
@@ -332,26 +338,26 @@ def source(cell):
 
 
 def test_the_committed_notebooks_are_current():
-    stale = [path.name for path in notebooks.stale(NOTEBOOKS)]
+    stale = [path.name for path in sheet_notebooks.stale(NOTEBOOKS)]
     assert stale == [], "run: python -m numpy_kd class build"
     assert sorted(p.name for p in NOTEBOOKS.glob("*.ipynb")) == [
-        notebooks.file_name(s) for s in SHEETS
+        sheet_notebooks.file_name(s) for s in SHEETS
     ]
 
 
 def test_a_rebuild_changes_no_byte_and_a_change_is_seen(tmp_path):
-    first = {path.name: path.read_bytes() for path in notebooks.build(tmp_path)}
-    assert {path.name: path.read_bytes() for path in notebooks.build(tmp_path)} == first
-    assert notebooks.stale(tmp_path) == []
-    spoiled = tmp_path / notebooks.file_name(SHEETS[2])
+    first = {path.name: path.read_bytes() for path in sheet_notebooks.build(tmp_path)}
+    assert {path.name: path.read_bytes() for path in sheet_notebooks.build(tmp_path)} == first
+    assert sheet_notebooks.stale(tmp_path) == []
+    spoiled = tmp_path / sheet_notebooks.file_name(SHEETS[2])
     spoiled.write_bytes(spoiled.read_bytes() + b"\n")
-    assert notebooks.stale(tmp_path) == [spoiled]
+    assert sheet_notebooks.stale(tmp_path) == [spoiled]
 
 
 @pytest.mark.parametrize("sheet", SHEETS, ids=lambda sheet: sheet.key)
 def test_notebooks_are_valid_and_hold_no_solution(sheet):
     nbformat = pytest.importorskip("nbformat")
-    text = notebooks.notebook(sheet)
+    text = sheet_notebooks.notebook(sheet)
     nbformat.validate(nbformat.reads(text, as_version=4))
     cells = cells_of(sheet)
     assert len({cell["id"] for cell in cells}) == len(cells)
@@ -360,7 +366,7 @@ def test_notebooks_are_valid_and_hold_no_solution(sheet):
         for cell in cells
         if cell["metadata"].get("nbgrader", {}).get("solution")
     }
-    assert answers == {e.name: notebooks.stub(e) for e in sheet.exercises}
+    assert answers == {e.name: sheet_notebooks.stub(e) for e in sheet.exercises}
     exhibits = "\n".join(source(c) for c in cells if c["id"].startswith(("broken", "weak")))
     rest = "\n".join(source(c) for c in cells if not c["id"].startswith(("broken", "weak")))
     for exercise in sheet.exercises:
@@ -398,7 +404,7 @@ def test_notebooks_run_with_stubs_and_with_answers(sheet):
 def test_a_notebook_in_a_real_kernel(tmp_path):
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")
-    nb = nbformat.reads(notebooks.notebook(SHEETS[0]), as_version=4)
+    nb = nbformat.reads(sheet_notebooks.notebook(SHEETS[0]), as_version=4)
     answer = inspect.getsource(good_answers.hardmax)
     next(cell for cell in nb.cells if cell.id == "hardmax").source = answer
     nbclient.NotebookClient(nb, timeout=60, resources={"metadata": {"path": str(ROOT)}}).execute()
@@ -426,7 +432,7 @@ def test_nbgrader_itself_agrees(sheet):
     nbformat = pytest.importorskip("nbformat")
     from nbgrader.nbgraderformat import MetadataValidator
 
-    nb = nbformat.reads(notebooks.notebook(sheet), as_version=4)
+    nb = nbformat.reads(sheet_notebooks.notebook(sheet), as_version=4)
     MetadataValidator().validate_nb(nb)
     graded = [cell for cell in nb.cells if "nbgrader" in cell.metadata]
     assert len(graded) >= 2 * len(sheet.exercises)

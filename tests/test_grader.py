@@ -14,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numpy_kd.exercises import catalogue, child, extract, gradebook, grader, lockdown, sandbox
-from numpy_kd.exercises.grader import Settings, grade_exercise, grade_file, grade_folder
-from numpy_kd.exercises.sandbox import Answer, Job, Limits
+from numpy_kd.exercises import catalogue
+from numpy_kd.exercises.grading import child, extract, filter, gradebook, grader, sandbox
+from numpy_kd.exercises.grading.grader import Settings, grade_exercise, grade_file, grade_folder
+from numpy_kd.exercises.grading.sandbox import Answer, Job, Limits
+from numpy_kd.exercises.judging import wire
 
 HERE = Path(__file__).parent
 QUICK = Settings(seed=7, limits=Limits(seconds=1.5, cpu_seconds=1, memory=400 << 20))
@@ -363,11 +365,11 @@ def test_the_child_has_its_limits_and_an_empty_world(links, tmp_path):
     assert user == child.NOBODY or os.getuid() != 0
     assert variables == len(sandbox.ENVIRONMENT) and own_group
     assert {"no new processes", "RLIMIT_CPU"} <= set(outcome.active)
-    known = os.uname().machine in lockdown.ARCHITECTURES
+    known = os.uname().machine in filter.ARCHITECTURES
     assert ("system calls filtered" in outcome.active) == known
 
 
-@pytest.mark.skipif(os.uname().machine not in lockdown.ARCHITECTURES, reason="no table for it")
+@pytest.mark.skipif(os.uname().machine not in filter.ARCHITECTURES, reason="no table for it")
 @pytest.mark.parametrize(
     "call",
     [
@@ -393,7 +395,7 @@ def test_the_filter_refuses_and_lets_reading_pass(call, tmp_path):
     path.write_text("kept")
     program = (
         f"import os, socket, resource, sys\npath = {str(path)!r}\n"
-        f"exec(open({lockdown.__file__!r}).read())\n"
+        f"exec(open({filter.__file__!r}).read())\n"
         "assert lock() and open(path).read() == 'kept'\n"
         "resource.getrlimit(resource.RLIMIT_CPU)\n"
         f"try:\n    {call}\nexcept PermissionError:\n    sys.exit(7)\n"
@@ -404,12 +406,12 @@ def test_the_filter_refuses_and_lets_reading_pass(call, tmp_path):
 
 
 def test_the_filter_is_the_same_on_both_architectures():
-    names = [entry.split() for entry in lockdown.REFUSED.strip().replace("\n", ",").split(",")]
-    for which, machine in enumerate(lockdown.ARCHITECTURES):
+    names = [entry.split() for entry in filter.REFUSED.strip().replace("\n", ",").split(",")]
+    for which, machine in enumerate(filter.ARCHITECTURES):
         numbers = [int(row[1 + which]) for row in names if int(row[1 + which])]
         assert len(numbers) == len(set(numbers))
-        lines = lockdown.program(machine)
-        tested = [operand for code, *_, operand in lines if code == lockdown.JUMP_EQUAL]
+        lines = filter.program(machine)
+        tested = [operand for code, *_, operand in lines if code == filter.JUMP_EQUAL]
         assert set(numbers) <= set(tested) and all(max(line[1:3]) < 256 for line in lines)
 
 
@@ -757,7 +759,7 @@ def test_killing_the_grader_leaves_the_old_gradebook(class_of_four, tmp_path):
     slow = "def softmax(z, T=1.0):\n    np.__builtins__['__import__']('time').sleep(60)\n"
     (class_of_four / "zoe.py").write_text(slow)
     program = (
-        "from numpy_kd.exercises.grader import *\n"
+        "from numpy_kd.exercises.grading.grader import *\n"
         "settings = Settings(seed=12, sheet='ex01', limits=Limits(seconds=30))\n"
         f"grade_folder({str(class_of_four)!r}, {str(out)!r}, settings, progress=False)\n"
     )
@@ -820,9 +822,9 @@ def test_a_damaged_gradebook_is_named(tmp_path):
 
 
 def split(frame):
-    size = child.header_size(frame[:4])
-    header, payload = child.read_header(frame[4 : 4 + size])
-    return header, child.read_arrays(header, frame[4 + size :]), payload
+    size = wire.header_size(frame[:4])
+    header, payload = wire.read_header(frame[4 : 4 + size])
+    return header, wire.read_arrays(header, frame[4 + size :]), payload
 
 
 @pytest.mark.parametrize(
@@ -845,29 +847,29 @@ def split(frame):
 )
 def test_values_survive_the_channel(value):
     arrays = []
-    code = child.encode(value, arrays)
-    header, received, _ = split(child.pack({"value": code}, arrays))
-    again = child.decode(header["value"], received)
+    code = wire.encode(value, arrays)
+    header, received, _ = split(wire.pack({"value": code}, arrays))
+    again = wire.decode(header["value"], received)
     np.testing.assert_equal(again, value)
 
 
 def test_generators_travel_as_their_seeds():
-    code = child.encode(np.random.default_rng(5), [])
-    assert child.decode(code, []).random() == np.random.default_rng(5).random()
+    code = wire.encode(np.random.default_rng(5), [])
+    assert wire.decode(code, []).random() == np.random.default_rng(5).random()
 
 
 @pytest.mark.parametrize(
     "value", [[1], {1}, 1j, np.ones(2, complex), b"x", 10**30, object()], ids=repr
 )
 def test_other_types_travel_as_their_names(value):
-    assert isinstance(child.decode(child.encode(value, []), []), child.Other)
+    assert isinstance(wire.decode(wire.encode(value, []), []), wire.Other)
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=200, deadline=None)
 def test_random_bytes_are_refused_not_believed(data):
-    with pytest.raises(child.ProtocolError):
-        child.read_header(data)
+    with pytest.raises(wire.ProtocolError):
+        wire.read_header(data)
 
 
 @given(
@@ -883,8 +885,8 @@ def test_random_bytes_are_refused_not_believed(data):
 @settings(max_examples=300, deadline=None)
 def test_random_codes_decode_or_are_refused(code):
     try:
-        child.decode(code, [np.ones(2), np.zeros(0)])
-    except child.ProtocolError:
+        wire.decode(code, [np.ones(2), np.zeros(0)])
+    except wire.ProtocolError:
         pass
 
 

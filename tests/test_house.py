@@ -14,9 +14,8 @@ PACKAGE = Path(__file__).parent.parent / "numpy_kd"
 TESTS = Path(__file__).parent
 
 FLOORS = [
-    {"_checks", "_files", "_memory"},  # the ground, which every floor may stand on
-    # the cellar: what one file of the ground floor is made of
-    {"idx", "download", "_gradcheck"},
+    {"_checks", "_files", "_progress"},  # the ground, which every floor may stand on
+    {"_gradcheck"},  # the cellar: what one file of the ground floor is made of
     {"diagnosis"},
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
     {"losses", "limits", "metrics", "layers"},
@@ -33,7 +32,18 @@ FLOORS = [
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # inside one of these, files may import each other
-PACKAGES = {"_gradcheck", "experiments", "exercises", "plots"}
+PACKAGES = {"_gradcheck", "datasets", "experiments", "exercises", "plots"}
+# the exercises' wings, from the ground up: what judges knows nothing of processes
+WINGS = [
+    {"exercise"},
+    {"judging"},
+    {"gallery"},
+    {"sheets"},
+    {"catalogue"},
+    {"in_the_notebook", "sheet_notebooks"},
+    {"selfcheck", "grading"},
+    {"commands"},
+]
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
 
@@ -47,7 +57,12 @@ def tree(path: Path) -> ast.Module:
 
 def imported_rooms(path: Path) -> set[str]:
     """Names of the rooms of numpy_kd that this file imports, anywhere in it."""
-    rooms = set()
+    return {parts[1] for parts in imported(path) if len(parts) > 1 and parts[1] in FLOOR_OF}
+
+
+def imported(path: Path) -> list[list[str]]:
+    """The parts of every name below numpy_kd that this file imports, anywhere in it."""
+    found = []
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -60,11 +75,8 @@ def imported_rooms(path: Path) -> set[str]:
             names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "numpy_kd" and len(parts) > 1 and parts[1] in FLOOR_OF:
-                rooms.add(parts[1])
-    return rooms
+        found += [name.split(".") for name in names if name.split(".")[0] == "numpy_kd"]
+    return found
 
 
 def id_of(path: Path) -> str:
@@ -82,7 +94,27 @@ def test_every_file_has_its_floor_and_imports_only_from_lower_ones(path):
         assert here not in imported_rooms(path)
 
 
+def test_the_wings_of_the_exercises_stand_on_each_other():
+    floor_of = {name: floor for floor, names in enumerate(WINGS) for name in names}
+    for path in (path for path in FILES if room(path) == "exercises"):
+        here = path.relative_to(PACKAGE).parts[1].removesuffix(".py")
+        others = {parts[2] for parts in imported(path) if parts[1:2] == ["exercises"] and parts[2:]}
+        for other in (others & floor_of.keys()) - {here}:
+            assert floor_of[other] < floor_of[here], f"{id_of(path)} imports {other}"
+
+
+def test_a_check_in_a_notebook_loads_no_grader():
+    program = (
+        "import sys, numpy_kd.exercises; "
+        "assert not [name for name in sys.modules if name.startswith('numpy_kd.exercises.grading')]"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=PACKAGE.parent)
+
+
 def test_the_reader_of_imports_sees_them():
+    assert ["numpy_kd", "exercises", "judging", "wire"] in imported(
+        PACKAGE / "exercises" / "grading" / "child.py"
+    )
     assert {"probability", "_checks"} <= imported_rooms(PACKAGE / "losses.py")
     assert "losses" in imported_rooms(PACKAGE / "distillation.py")
 
@@ -135,7 +167,7 @@ def test_the_table_of_names_is_the_one_that_type_checkers_read():
 
 def test_every_room_with_a_door_can_be_reached_from_the_package():
     rooms = {room(path) for path in FILES}
-    hidden = {"diagnosis", "idx", "download", "notebooks_command"}  # parts of another room
+    hidden = {"diagnosis", "notebooks_command"}  # parts of another room
     assert {name for name in rooms if not name.startswith("_")} - hidden <= set(kd._NAMES_OF)
 
 

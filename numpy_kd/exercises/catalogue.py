@@ -6,19 +6,10 @@ import difflib
 from collections.abc import Callable
 
 import numpy_kd
-from numpy_kd.exercises import (
-    sheet01,
-    sheet02,
-    sheet03,
-    sheet04,
-    sheet05,
-    sheet06,
-    sheet07,
-    sheet08,
-)
-from numpy_kd.exercises.spec import Exercise, Sheet
+from numpy_kd.exercises.exercise import Exercise, Sheet
+from numpy_kd.exercises.sheets import ex01, ex02, ex03, ex04, ex05, ex06, ex07, ex08
 
-MODULES = (sheet01, sheet02, sheet03, sheet04, sheet05, sheet06, sheet07, sheet08)
+MODULES = (ex01, ex02, ex03, ex04, ex05, ex06, ex07, ex08)
 SHEETS: dict[str, Sheet] = {module.SHEET.key: module.SHEET for module in MODULES}
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise for sheet in SHEETS.values() for exercise in sheet.exercises

@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from numpy_kd.exercises import catalogue, gradebook, notebooks, selfcheck
-from numpy_kd.exercises.grader import Settings, grade_folder, new_seed
-from numpy_kd.exercises.sandbox import Limits
+from numpy_kd.exercises import catalogue, selfcheck, sheet_notebooks
+from numpy_kd.exercises.grading import gradebook
+from numpy_kd.exercises.grading.grader import Settings, grade_folder, new_seed
+from numpy_kd.exercises.grading.sandbox import Limits
 
 NOTEBOOKS = "notebooks/exercises"
 ALL_LIMITS = (
@@ -71,7 +72,7 @@ def _add_grade(parser) -> None:
 
 def run_build(options) -> Iterator[str]:
     """Write the student notebooks."""
-    for path in notebooks.build(options.out):
+    for path in sheet_notebooks.build(options.out):
         yield str(path)
 
 
@@ -79,7 +80,8 @@ def run_check(options) -> Iterator[str]:
     """Prove the exercises, and that the notebooks are the ones that `build` writes."""
     found = list(selfcheck.problems())
     found += [
-        f"{path} is not current: run class build" for path in notebooks.stale(options.notebooks)
+        f"{path} is not current: run class build"
+        for path in sheet_notebooks.stale(options.notebooks)
     ]
     if found:
         raise ValueError("\n".join(found))

@@ -1,0 +1,1 @@
+"""Ten broken distillers, and the exercises made of them."""

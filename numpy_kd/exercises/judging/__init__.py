@@ -1,0 +1,1 @@
+"""From arguments to a verdict: no process, no system call."""
