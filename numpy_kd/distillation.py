@@ -17,9 +17,9 @@ import numpy as np
 
 from numpy_kd import _checks, metrics
 from numpy_kd.checkpoint import History, arrays_of, checksum
-from numpy_kd.losses import hinton_loss
+from numpy_kd.losses import _soft_and_hard, hinton_loss
 from numpy_kd.mlp import MLP
-from numpy_kd.probability import log_softmax
+from numpy_kd.probability import _like, _within, log_softmax
 from numpy_kd.training import fit
 from numpy_kd.transfer import TransferSet
 
@@ -201,8 +201,6 @@ def distill(
     answers = teacher if saved else teacher.logits(x, temperature=T)
     transfer = TransferSet(x, answers, labels, labelled)
     rows = [getattr(transfer, name) for name in names]
-    if loss.func is _hinton_parts:  # whose settings are tried before anything is trained
-        loss(answers[:1], answers[:1], **{n: r[:1] for n, r in zip(names, rows, strict=True)})
     asked = functools.partial(_ask, teacher=teacher, T=T) if consistent else transfer.teacher_logits
     with nullcontext() if saved else teacher.locked():
         history = fit(
@@ -267,21 +265,21 @@ def _bound(loss, settings: dict, labels, labelled):
     T = settings.get("temperature", getattr(takes.get("temperature"), "default", 1.0))
     bound = functools.partial(loss, **settings)
     if bound.func is hinton_loss:
-        bound = functools.partial(_hinton_parts, *bound.args, **bound.keywords)
+        rows = {"labels": np.zeros(1, int), "labelled": np.ones(1, bool)}
+        bound(np.zeros((1, 2)), np.zeros((1, 2)), **{name: rows[name] for name in names})
+        bound = functools.partial(_hinton_step, **bound.keywords)
     return bound, names, _checks.positive("temperature", T)
 
 
-def _hinton_parts(
-    logits, teacher_logits, labels=None, *, soft_weight, hard_weight, labelled=None, **how
+def _hinton_step(
+    z, v, labels=None, labelled=None, *, temperature, soft_weight, hard_weight, scale_by_t2=True
 ):
-    """`hinton_loss`, its two parts apart: each is the loss with the other's weight 0."""
-    loss = functools.partial(hinton_loss, logits, teacher_logits, **how)
-    soft, dlogits = loss(soft_weight=soft_weight, hard_weight=0.0)
-    if hard_weight == 0:
-        return {"soft": soft, "hard": 0.0}, dlogits
-    how = {"labels": labels, "labelled": labelled}
-    hard, hard_dlogits = loss(soft_weight=0.0, hard_weight=hard_weight, **how)
-    return {"soft": soft, "hard": hard}, dlogits + hard_dlogits
+    """`hinton_loss` with its two parts apart, for rows and settings that were checked before."""
+    counts = np.ones(len(z), z.dtype) if labelled is None else labelled.astype(z.dtype)
+    T, weights = _within(float(temperature), z.dtype), (float(soft_weight), float(hard_weight))
+    v = _like(v, z)
+    soft, hard, dlogits = _soft_and_hard(z, v, labels, counts, T, *weights, scale_by_t2)
+    return {"soft": soft, "hard": hard}, dlogits
 
 
 def _by_name(logits, teacher_logits, *rows, loss, names):

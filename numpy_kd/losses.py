@@ -181,21 +181,29 @@ def hinton_loss(
     T = _temperature(temperature, z)
     soft_weight = _checks.non_negative("soft_weight", soft_weight)
     hard_weight = _checks.non_negative("hard_weight", hard_weight)
+    scale_by_t2 = _checks.flag("scale_by_t2", scale_by_t2)
     y, counts = _labels_that_count(labels, labelled, hard_weight, z)
-    value, dlogits = 0.0, np.zeros_like(z)
+    soft, hard, dlogits = _soft_and_hard(z, v, y, counts, T, soft_weight, hard_weight, scale_by_t2)
+    return soft + hard, dlogits
+
+
+@_quietly
+def _soft_and_hard(z, v, y, counts, T, soft_weight, hard_weight, scale_by_t2):
+    """The soft and the hard part of `hinton_loss`, and the gradient of both; nothing is checked."""
+    soft, hard, dlogits = 0.0, 0.0, np.zeros_like(z)
     if soft_weight > 0:
         q, log_q = _softmax_and_log(z, T)
         p, log_p = _softmax_and_log(v, T)
         kl = _mean(_mean_under(p, log_p - log_q))
-        value = soft_weight * (T * (T * kl) if scale_by_t2 else kl)
+        soft = soft_weight * (T * (T * kl) if scale_by_t2 else kl)
         scale = soft_weight * (T if scale_by_t2 else 1 / T)
         dlogits = (q - p) * _within(scale / len(z), z.dtype)
     if hard_weight > 0:
         q, log_q = _softmax_and_log(z, 1.0)
-        value += hard_weight * _mean(-log_q[np.arange(len(z)), y] * counts)
+        hard = hard_weight * _mean(-log_q[np.arange(len(z)), y] * counts)
         q[np.arange(len(z)), y] -= 1
         dlogits = dlogits + hard_weight / len(z) * counts[:, None] * q
-    return value, dlogits
+    return soft, hard, dlogits
 
 
 def logit_matching_loss(logits, teacher_logits, *, center: bool = True) -> Loss:

@@ -40,16 +40,14 @@ class TransferSet:
         v = _checks.batch("teacher_logits", self.teacher_logits)
         _checks.same_length("teacher_logits", v, "x", x)
         labels, labelled = self.labels, self.labelled
-        if labelled is not None:
-            if labels is None:
-                raise ValueError("labelled must be None when labels is None")
-            labelled = _booleans("labelled", labelled, len(x))
-            labels = _checks.array("labels", labels)
-            if labels.shape == labelled.shape:
-                labels = np.where(labelled, labels, labels.dtype.type(0))
         if labels is not None:
-            labels = _checks.labels("labels", labels, v.shape[1])
-            _checks.same_length("labels", labels, "x", x)
+            labels = _checks.array("labels", labels)
+            if labels.ndim == 1:
+                _checks.same_length("labels", labels, "x", x)
+            labels, every = _checks.some_labels(labels, labelled, v.shape[1], len(x))
+            labelled = None if labelled is None else every
+        elif labelled is not None:
+            raise ValueError("labelled must be None when labels is None")
         for name, value in zip(
             ("x", "teacher_logits", "labels", "labelled"), (x, v, labels, labelled), strict=True
         ):
@@ -214,13 +212,6 @@ def _beyond(gap: float) -> float:
 def _classes(x) -> np.ndarray:
     """`x` as a 1-D array of integers: one class or several."""
     return _checks.labels("classes", np.atleast_1d(_checks.array("classes", x)))
-
-
-def _booleans(name: str, x, rows: int) -> np.ndarray:
-    x = _checks.array(name, x)
-    if x.dtype != bool or x.shape != (rows,):
-        raise ValueError(f"{name} must be booleans of shape ({rows},), got {x.dtype} {x.shape}")
-    return x
 
 
 def _labels_and_mask(part: TransferSet):
