@@ -470,6 +470,22 @@ def test_the_two_averages(teachers, T):
     assert np.abs(arithmetic - geometric).max() > 1e-4
 
 
+def test_no_temperature_is_too_low_or_too_high_for_a_mean(teachers):
+    """As T -> 0 the best of the members' answers counts; as T grows all classes are alike."""
+    v = np.stack([teacher.logits(X) for teacher in teachers]).astype(np.float64)
+    ensemble = kd.Ensemble(teachers)
+    for T in (5e-324, 1e-300, 1e-45, 1e-4):
+        limit = (v - v.max(axis=-1, keepdims=True)).max(axis=0)
+        np.testing.assert_allclose(ensemble.logits(X, temperature=T), limit, atol=2e-3)
+    for T in (1e4, 1e30, 1e300, 1.7e308):
+        answers = ensemble.logits(X, temperature=T)
+        assert answers.dtype == np.float32
+        np.testing.assert_allclose(kd.softmax(answers, T), 0.25, atol=1e-3)
+    mean = v.mean(axis=0)  # and T log p tends to the mean of the logits
+    answers = ensemble.logits(X, temperature=1e4)
+    np.testing.assert_allclose(answers, mean - mean.max(axis=-1, keepdims=True), atol=2e-2)
+
+
 def test_an_ensemble_of_one_is_its_member(teachers):
     for average in ("arithmetic", "geometric"):
         one = kd.Ensemble(teachers[:1], average=average)
