@@ -192,7 +192,7 @@ MISTAKES = {
     "logits averaged for an arithmetic mean": (
         "distillation.py",
         "Ensemble",
-        "        return T * _log_mean_exp(log_softmax(member_logits, T))",
+        "        return _logits_of_mean(member_logits, T)",
         "        return member_logits.mean(axis=0)",
         LEARNING,
     ),
