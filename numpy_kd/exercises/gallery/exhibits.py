@@ -88,5 +88,5 @@ def soft(z, v, T):
 def two_parts(z, v, y, T, soft_weight, hard_weight):
     """The cost of `hinton_loss`, with its arguments in order."""
     return losses.hinton_loss(
-        z, v, y, temperature=T, soft_weight=soft_weight, hard_weight=hard_weight
+        z, v, labels=y, temperature=T, soft_weight=soft_weight, hard_weight=hard_weight
     )
