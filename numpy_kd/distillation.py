@@ -17,9 +17,8 @@ import numpy as np
 
 from numpy_kd import _checks, metrics
 from numpy_kd.checkpoint import History, arrays_of, checksum
-from numpy_kd.losses import _soft_and_hard, hinton_loss
+from numpy_kd.losses import hinton_loss
 from numpy_kd.mlp import MLP
-from numpy_kd.probability import _like, _within
 from numpy_kd.training import fit
 from numpy_kd.transfer import TransferSet
 
@@ -252,24 +251,13 @@ def _bound(loss, settings: dict, labels, labelled):
         raise ValueError("labelled must be None for a loss that has no argument of that name")
     T = settings.get("temperature", getattr(takes.get("temperature"), "default", 1.0))
     bound = functools.partial(loss, **settings)
-    if bound.func is hinton_loss:
+    if bound.func is hinton_loss:  # whose settings are tried before anything is trained
+        bound = functools.partial(bound, parts=True)
         rows = {"labels": np.zeros(1, int), "labelled": np.ones(1, bool)}
         bound(np.zeros((1, 2)), np.zeros((1, 2)), **{name: rows[name] for name in names})
-        bound = functools.partial(_hinton_step, **bound.keywords)
-    elif names:
+    if names:
         bound = functools.partial(_by_name, loss=bound, names=names)
     return bound, names, _checks.positive("temperature", T)
-
-
-def _hinton_step(
-    z, v, labels=None, labelled=None, *, temperature, soft_weight, hard_weight, scale_by_t2=True
-):
-    """`hinton_loss` with its two parts apart, for rows and settings that were checked before."""
-    counts = np.ones(len(z), z.dtype) if labelled is None else labelled.astype(z.dtype)
-    T, weights = _within(float(temperature), z.dtype), (float(soft_weight), float(hard_weight))
-    v = _like(v, z)
-    soft, hard, dlogits = _soft_and_hard(z, v, labels, counts, T, *weights, scale_by_t2)
-    return {"soft": soft, "hard": hard}, dlogits
 
 
 def _by_name(logits, teacher_logits, *rows, loss, names):

@@ -152,7 +152,8 @@ def hinton_loss(
     hard_weight: float,
     scale_by_t2: bool = True,
     labelled=None,
-) -> Loss:
+    parts: bool = False,
+) -> tuple[float | dict[str, float], np.ndarray]:
     """The two-part cost of distillation (Hinton, Vinyals, Dean 2015, sec. 2).
 
         C = soft_weight T**2 KL(p || q) + hard_weight CE(labels, softmax(z))
@@ -166,8 +167,8 @@ def hinton_loss(
     data; `temperature` > 0; `soft_weight`, `hard_weight` >= 0 (a term of weight 0 is left out);
     `scale_by_t2` False leaves T**2 out; `labelled` (B,) booleans for a batch where only some
     labels count (the others may be anything): the hard term of a row without a label is 0, and
-    the mean is still over all B rows.
-    Returns: value in nats, dlogits (B, N).
+    the mean is still over all B rows; `parts` True gives the value as its two parts.
+    Returns: value in nats (or `{"soft": ..., "hard": ...}`, which add up to it), dlogits (B, N).
     Raises `ValueError` for a negative weight, a hard weight without labels, and as
     `soft_cross_entropy_loss` and `cross_entropy_loss`.
 
@@ -183,13 +184,7 @@ def hinton_loss(
     hard_weight = _checks.non_negative("hard_weight", hard_weight)
     scale_by_t2 = _checks.flag("scale_by_t2", scale_by_t2)
     y, counts = _labels_that_count(labels, labelled, hard_weight, z)
-    soft, hard, dlogits = _soft_and_hard(z, v, y, counts, T, soft_weight, hard_weight, scale_by_t2)
-    return soft + hard, dlogits
 
-
-@_quietly
-def _soft_and_hard(z, v, y, counts, T, soft_weight, hard_weight, scale_by_t2):
-    """The soft and the hard part of `hinton_loss`, and the gradient of both; nothing is checked."""
     soft, hard, dlogits = 0.0, 0.0, np.zeros_like(z)
     if soft_weight > 0:
         q, log_q = _softmax_and_log(z, T)
@@ -203,7 +198,7 @@ def _soft_and_hard(z, v, y, counts, T, soft_weight, hard_weight, scale_by_t2):
         hard = hard_weight * _mean(-log_q[np.arange(len(z)), y] * counts)
         q[np.arange(len(z)), y] -= 1
         dlogits = dlogits + hard_weight / len(z) * counts[:, None] * q
-    return soft, hard, dlogits
+    return ({"soft": soft, "hard": hard} if parts else soft + hard), dlogits
 
 
 def logit_matching_loss(logits, teacher_logits, *, center: bool = True) -> Loss:
