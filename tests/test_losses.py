@@ -210,7 +210,7 @@ def test_extreme_logits_and_temperatures_give_no_nan_and_nothing_below_0(T, dtyp
     v = (np.array([[-1, 1, 0.25, 1], [1, -1, 0, 0], [-1, 1, 1, 1]]) * size).astype(dtype)
     y = np.array([0, 1, 2])
     losses = [at(T, loss) for loss in (kd.kl_loss, kd.reverse_kl_loss, kd.soft_cross_entropy_loss)]
-    losses += [hinton(T, soft, hard, y) for soft in (0, 1, 1e300) for hard in (0, 1)]
+    losses += [hinton(T, soft, hard, y) for soft in (0, 1, 1e300) for hard in (0, 1, 1e300)]
     losses += [hinton(T, 1, 0, y, scale_by_t2=False), kd.logit_matching_loss]
     calls = [functools.partial(loss, z, v) for loss in losses]
     calls += [
