@@ -6,12 +6,14 @@ that names the argument, before any work, or, where the value will do, a result 
 another exception, a warning, or a change to anything that was passed in.
 """
 
+import contextlib
 import functools
 import inspect
 import re
 import warnings
 
 import numpy as np
+import pytest
 from odd_values import MAY_ACCEPT, POOL, Is, kind_of
 
 import numpy_kd as kd
@@ -23,10 +25,12 @@ from numpy_kd import (
     losses,
     metrics,
     optimizers,
+    plots,
     probability,
     schedules,
     transfer,
 )
+from numpy_kd.datasets import mnist
 
 Z = np.array([[1.5, -0.5, 0.25, 2.0], [0.0, 3.0, -1.0, 0.5], [-2.0, 0.125, 1.0, 0.75]])
 V = np.array([[2.0, 0.5, -0.25, 1.0], [1.0, 2.5, 0.0, -0.5], [-1.0, 1.0, 3.0, 0.25]])
@@ -57,6 +61,13 @@ def layer(kind, *arguments, ready=False, **named):
 
 def transfer_set():
     return kd.TransferSet(X, V, Y)
+
+
+FIGURE, _ = plots.new_figure(1, 1)
+
+
+def axes():
+    return plots.new_figure(2, 2)[1]
 
 
 def half_of_squares(x):
@@ -316,6 +327,36 @@ CALLS = {
         transfer.best_bias,
         {"logits": Z, "labels": Y, "classes": [0, 1]},
     ),
+    "exercises.check": lambda: (
+        kd.check,
+        {"function": Is(half_of_squares, "anything"), "name": "hardmax"}
+        | {"points": Is(2.0, "number", "nothing")},
+    ),
+    "exercises.hint": lambda: (kd.hint, {"exercise": Is("softmax", "choice"), "number": 1}),
+    "exercises.predict": lambda: (
+        kd.predict,
+        {"key": "fair", "answer": Is(0.5, "number", "nothing")},
+    ),
+    "exercises.reveal": lambda: (kd.reveal, {"exercise": Is("repaired_07", "choice")}),
+    "plots.new_figure": lambda: (
+        plots.new_figure,
+        {"width": 3.0, "height": 2.0, "columns": 1, "rows": 1},
+    ),
+    "plots.save": lambda: (plots.save, {"figure": FIGURE, "path": PATH}),
+    "plots.digit": lambda: (plots.digit, {"pixels": np.linspace(0, 1, 9), "ax": axes()}),
+    "plots.probability_bars": lambda: (
+        plots.probability_bars,
+        {"p": P[0], "ax": axes(), "colour": Is(plots.BLUE, "colour"), "labels": Is(None, "words")},
+    ),
+    "plots.temperature_strip": lambda: (
+        plots.temperature_strip,
+        {"logits": Z[0], "temperatures": [1.0, 4.0]},
+    ),
+    "plots.limit_strip": lambda: (
+        plots.limit_strip,
+        {"logits": Z[0], "teacher_logits": V[0], "temperatures": [1.0, 4.0]},
+    ),
+    "plots.pulls": lambda: (plots.pulls, {"q": P[0], "p": P[1], "gradient": P[0] - P[1]}),
     "layers.Linear": lambda: (
         layers.Linear,
         {"W": V, "b": Is(np.ones(4), "array", "nothing")},
@@ -378,6 +419,10 @@ def has_nan(value) -> bool:
     return isinstance(value, (list, tuple)) and any(map(has_nan, value))
 
 
+# The mathematics between the doors: what calls it has checked what it hands on.
+NOT_DOORS = ["nothing"]
+NOT_TRIED: dict[str, set[str]] = {}
+
 WRITES = {"clip_columns", "step", "backward", "forward", "fit", "distill", "save"}  # and say so
 
 
@@ -413,3 +458,57 @@ def outcome(name, argument, odd) -> str:
     if name.split(".")[-1] not in WRITES and frozen(everything, draws=True) != but_for_draws:
         return "changed what it was given"
     return ""
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch):
+    """Files that a call may write go to an empty folder, and no data is fetched."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mnist, "MNIST_MIRRORS", ())
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_odd_arguments(name):
+    _, arguments = CALLS[name]()
+    wrong = {
+        f"{argument} = {odd}: {what}"
+        for argument in arguments
+        for odd in POOL
+        if (what := outcome(name, argument, odd))
+    }
+    assert not wrong, "\n" + "\n".join(sorted(wrong))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_right_call_is_right_and_has_every_argument(name):
+    call, arguments = CALLS[name]()
+    parameters = inspect.signature(call).parameters.values()
+    needed = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    assert needed - NOT_TRIED.get(name, set()) <= set(arguments)
+    with contextlib.suppress(FileNotFoundError):
+        call(**{k: v.value if isinstance(v, Is) else v for k, v in arguments.items()})
+
+
+def public_names():
+    """What can be called after `import numpy_kd as kd`, and checks what it is given."""
+    for module in sorted(kd._NAMES_OF):
+        for name, found in vars(getattr(kd, module)).items():
+            if name.startswith("_") or not callable(found) or name in kd._NAMES_OF:
+                continue
+            if not getattr(found, "__module__", "").startswith(f"numpy_kd.{module}"):
+                continue
+            if not inspect.isclass(found) or "__init__" in vars(found) or module == "mlp":
+                yield f"{module}.{name}"
+            if inspect.isclass(found):
+                for method, function in vars(found).items():
+                    arguments = (
+                        inspect.isfunction(function) and inspect.signature(function).parameters
+                    )
+                    if not method.startswith("_") and len(arguments or ()) > 1:
+                        yield f"{module}.{name}.{method}"
+
+
+def test_every_public_name_stands_in_the_table():
+    missing = set(public_names()) - set(CALLS)
+    missing -= {name for name in missing for rule in NOT_DOORS if re.fullmatch(rule, name)}
+    assert not missing, sorted(missing)
