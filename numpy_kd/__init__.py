@@ -1,88 +1,153 @@
-"""Knowledge distillation from scratch in NumPy: every gradient written by hand, and checked."""
+"""Knowledge distillation from scratch in NumPy: every gradient written by hand, and checked.
 
-from numpy_kd.datasets import StandardScaler, jitter, load_digits, load_mnist, train_test_split
-from numpy_kd.distillation import Ensemble, Teacher, distill, evaluate
-from numpy_kd.gradcheck import (
-    assert_gradient,
-    check_gradient,
-    check_network,
-    numerical_gradient,
-)
-from numpy_kd.limits import high_temperature_gradient, logit_gradient, relative_errors
-from numpy_kd.losses import (
-    cross_entropy_loss,
-    hinton_loss,
-    kl_loss,
-    logit_matching_loss,
-    noisy_logit_matching_loss,
-    reverse_kl_loss,
-    soft_cross_entropy_loss,
-    soft_target_loss,
-)
-from numpy_kd.mlp import MLP
-from numpy_kd.optimizers import SGD, Adam
-from numpy_kd.probability import (
-    cross_entropy,
-    entropy,
-    hardmax,
-    kl_divergence,
-    log_softmax,
-    one_hot,
-    smooth_labels,
-    softmax,
-    softmax_difference,
-)
-from numpy_kd.training import fit
-from numpy_kd.transfer import TransferSet, munge
+`import numpy_kd as kd` loads nothing yet: a name, or a module such as `kd.schedules`, is looked up
+in the table below when it is first used (PEP 562), so that a short script need not wait for the
+tools of a long one.
+"""
 
-__version__ = "0.1.0"
-__all__ = [
-    "MLP",
-    "SGD",
-    "Adam",
-    "Ensemble",
-    "StandardScaler",
-    "Teacher",
-    "TransferSet",
-    "assert_gradient",
-    "check_gradient",
-    "check_network",
-    "cross_entropy",
-    "cross_entropy_loss",
-    "distill",
-    "entropy",
-    "evaluate",
-    "fit",
-    "hardmax",
-    "high_temperature_gradient",
-    "hinton_loss",
-    "jitter",
-    "kl_divergence",
-    "kl_loss",
-    "load_digits",
-    "load_mnist",
-    "log_softmax",
-    "logit_gradient",
-    "logit_matching_loss",
-    "munge",
-    "noisy_logit_matching_loss",
-    "numerical_gradient",
-    "one_hot",
-    "relative_errors",
-    "reverse_kl_loss",
-    "smooth_labels",
-    "soft_cross_entropy_loss",
-    "soft_target_loss",
-    "softmax",
-    "softmax_difference",
-    "train_test_split",
-]
+import importlib
+from typing import TYPE_CHECKING
 
+__version__ = "0.2.0"
 
-def __getattr__(name: str):
-    """The classroom's `check`, `hint`, `predict` and `reveal`, loaded when first asked for."""
-    if name in ("check", "hint", "predict", "reveal"):
-        from numpy_kd import exercises
+_NAMES_OF = {
+    "datasets": (
+        "Split",
+        "StandardScaler",
+        "batches",
+        "jitter",
+        "load_digits",
+        "load_letters",
+        "load_mnist",
+        "train_test_split",
+    ),
+    "distillation": ("Ensemble", "Teacher", "distill", "evaluate"),
+    "exercises": ("check", "hint", "predict", "reveal"),
+    "gradcheck": ("assert_gradient", "check_gradient", "check_network", "numerical_gradient"),
+    "limits": (
+        "high_temperature_gradient",
+        "logit_gradient",
+        "relative_errors",
+        "softmax_difference",
+    ),
+    "losses": (
+        "cross_entropy_loss",
+        "hinton_loss",
+        "kl_loss",
+        "logit_matching_loss",
+        "noisy_logit_matching_loss",
+        "reverse_kl_loss",
+        "soft_cross_entropy_loss",
+        "soft_target_loss",
+    ),
+    "metrics": ("paired_difference",),
+    "mlp": ("MLP",),
+    "optimizers": ("SGD", "Adam"),
+    "probability": (
+        "cross_entropy",
+        "entropy",
+        "hardmax",
+        "kl_divergence",
+        "log_softmax",
+        "one_hot",
+        "smooth_labels",
+        "softmax",
+    ),
+    "training": ("fit",),
+    "transfer": ("TransferSet", "munge"),
+    # modules that are used by their own name alone
+    "checkpoint": (),
+    "experiments": (),
+    "initializers": (),
+    "layers": (),
+    "notebook": (),
+    "plots": (),
+    "schedules": (),
+    "specialists": (),
+}
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
-        return getattr(exercises, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__all__ = list(_MODULE_OF)
+
+if TYPE_CHECKING:  # the same once more, for those who read the source without running it
+    from numpy_kd import checkpoint as checkpoint
+    from numpy_kd import datasets as datasets
+    from numpy_kd import distillation as distillation
+    from numpy_kd import exercises as exercises
+    from numpy_kd import experiments as experiments
+    from numpy_kd import gradcheck as gradcheck
+    from numpy_kd import initializers as initializers
+    from numpy_kd import layers as layers
+    from numpy_kd import limits as limits
+    from numpy_kd import losses as losses
+    from numpy_kd import metrics as metrics
+    from numpy_kd import mlp as mlp
+    from numpy_kd import notebook as notebook
+    from numpy_kd import optimizers as optimizers
+    from numpy_kd import plots as plots
+    from numpy_kd import probability as probability
+    from numpy_kd import schedules as schedules
+    from numpy_kd import specialists as specialists
+    from numpy_kd import training as training
+    from numpy_kd import transfer as transfer
+    from numpy_kd.datasets import Split as Split
+    from numpy_kd.datasets import StandardScaler as StandardScaler
+    from numpy_kd.datasets import batches as batches
+    from numpy_kd.datasets import jitter as jitter
+    from numpy_kd.datasets import load_digits as load_digits
+    from numpy_kd.datasets import load_letters as load_letters
+    from numpy_kd.datasets import load_mnist as load_mnist
+    from numpy_kd.datasets import train_test_split as train_test_split
+    from numpy_kd.distillation import Ensemble as Ensemble
+    from numpy_kd.distillation import Teacher as Teacher
+    from numpy_kd.distillation import distill as distill
+    from numpy_kd.distillation import evaluate as evaluate
+    from numpy_kd.exercises import check as check
+    from numpy_kd.exercises import hint as hint
+    from numpy_kd.exercises import predict as predict
+    from numpy_kd.exercises import reveal as reveal
+    from numpy_kd.gradcheck import assert_gradient as assert_gradient
+    from numpy_kd.gradcheck import check_gradient as check_gradient
+    from numpy_kd.gradcheck import check_network as check_network
+    from numpy_kd.gradcheck import numerical_gradient as numerical_gradient
+    from numpy_kd.limits import high_temperature_gradient as high_temperature_gradient
+    from numpy_kd.limits import logit_gradient as logit_gradient
+    from numpy_kd.limits import relative_errors as relative_errors
+    from numpy_kd.limits import softmax_difference as softmax_difference
+    from numpy_kd.losses import cross_entropy_loss as cross_entropy_loss
+    from numpy_kd.losses import hinton_loss as hinton_loss
+    from numpy_kd.losses import kl_loss as kl_loss
+    from numpy_kd.losses import logit_matching_loss as logit_matching_loss
+    from numpy_kd.losses import noisy_logit_matching_loss as noisy_logit_matching_loss
+    from numpy_kd.losses import reverse_kl_loss as reverse_kl_loss
+    from numpy_kd.losses import soft_cross_entropy_loss as soft_cross_entropy_loss
+    from numpy_kd.losses import soft_target_loss as soft_target_loss
+    from numpy_kd.metrics import paired_difference as paired_difference
+    from numpy_kd.mlp import MLP as MLP
+    from numpy_kd.optimizers import SGD as SGD
+    from numpy_kd.optimizers import Adam as Adam
+    from numpy_kd.probability import cross_entropy as cross_entropy
+    from numpy_kd.probability import entropy as entropy
+    from numpy_kd.probability import hardmax as hardmax
+    from numpy_kd.probability import kl_divergence as kl_divergence
+    from numpy_kd.probability import log_softmax as log_softmax
+    from numpy_kd.probability import one_hot as one_hot
+    from numpy_kd.probability import smooth_labels as smooth_labels
+    from numpy_kd.probability import softmax as softmax
+    from numpy_kd.training import fit as fit
+    from numpy_kd.transfer import TransferSet as TransferSet
+    from numpy_kd.transfer import munge as munge
+
+else:
+
+    def __getattr__(name: str):
+        if name in _MODULE_OF:
+            value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+            globals()[name] = value  # looked up once
+            return value
+        if name in _NAMES_OF:
+            return importlib.import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__():
+        return sorted({*globals(), *_MODULE_OF, *_NAMES_OF})

@@ -3,6 +3,10 @@
 The weights of a linear layer have shape (fan_in, fan_out): one row for each input, one column for
 each unit. Numbers are drawn in float64 and then rounded, so that a float32 and a float64 network
 of the same seed start from the same place.
+
+Each takes `shape`, a size or a tuple of them; `rng`, a `np.random.Generator` or a seed; and
+`dtype`, single or double precision, real or complex (the imaginary parts are 0).
+Anything else is a `ValueError`.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ def zeros(shape, rng=None, dtype=np.float64) -> np.ndarray:
     >>> zeros((2, 3)).shape
     (2, 3)
     """
+    shape, _, dtype = _checked(shape, 0 if rng is None else rng, dtype)
     return np.zeros(shape, dtype)
 
 
@@ -31,7 +36,11 @@ def constant(shape, rng=None, dtype=np.float64, value: float = 0.01) -> np.ndarr
     >>> constant(3, value=0.1)
     array([0.1, 0.1, 0.1])
     """
-    return np.full(shape, _checks.number("value", value), dtype)
+    shape, _, dtype = _checked(shape, 0 if rng is None else rng, dtype)
+    value = _checks.number("value", value)
+    if abs(value) > float(np.finfo(dtype).max):
+        raise ValueError(f"value must fit into {dtype}, got {value}")
+    return np.full(shape, value, dtype)
 
 
 def normal(shape, rng, dtype=np.float64, scale: float = 0.01) -> np.ndarray:
@@ -40,8 +49,9 @@ def normal(shape, rng, dtype=np.float64, scale: float = 0.01) -> np.ndarray:
     >>> normal((2, 3), np.random.default_rng(0), np.float32).dtype
     dtype('float32')
     """
-    scale = _checks.non_negative("scale", scale)
-    return (_generator(rng).standard_normal(shape) * scale).astype(dtype)
+    shape, rng, dtype = _checked(shape, rng, dtype)
+    scale = _scale(scale, dtype)
+    return (rng.standard_normal(shape) * scale).astype(dtype)
 
 
 def uniform(shape, rng, dtype=np.float64, scale: float = 0.01) -> np.ndarray:
@@ -50,8 +60,9 @@ def uniform(shape, rng, dtype=np.float64, scale: float = 0.01) -> np.ndarray:
     >>> bool(abs(uniform((20, 30), np.random.default_rng(0), scale=0.5)).max() < 0.5)
     True
     """
-    scale = _checks.non_negative("scale", scale)
-    return _generator(rng).uniform(-scale, scale, shape).astype(dtype)
+    shape, rng, dtype = _checked(shape, rng, dtype)
+    scale = _scale(scale, dtype)
+    return rng.uniform(-scale, scale, shape).astype(dtype)
 
 
 def xavier_normal(shape, rng, dtype=np.float64) -> np.ndarray:
@@ -124,12 +135,21 @@ def get(initializer: str | Initializer) -> Initializer:
 
 
 def _fans(shape) -> tuple[int, int]:
-    if len(tuple(np.atleast_1d(shape))) != 2 or min(shape) < 1:
-        raise ValueError(f"shape must be (fan_in, fan_out), each at least 1, got {shape}")
-    return tuple(shape)
+    fan_in, fan_out = _checks.counts("shape", shape, "(fan_in, fan_out), each at least 1", length=2)
+    return fan_in, fan_out
 
 
-def _generator(rng) -> np.random.Generator:
-    if not isinstance(rng, np.random.Generator):
-        raise ValueError(f"rng must be a numpy.random.Generator, got {rng!r}")
-    return rng
+def _shape(shape) -> tuple[int, ...]:
+    return _checks.counts("shape", shape, "a size or a tuple of sizes, each at least 1")
+
+
+def _checked(shape, rng, dtype) -> tuple[tuple[int, ...], np.random.Generator, np.dtype]:
+    dtype = _checks.float_dtype("dtype", dtype, or_complex=True)
+    return _shape(shape), _checks.generator("rng", rng, required=True), dtype
+
+
+def _scale(scale, dtype: np.dtype) -> float:
+    scale = _checks.non_negative("scale", scale)
+    if scale > float(np.finfo(dtype).max) / 100:  # nothing that is drawn lies 100 deviations away
+        raise ValueError(f"scale must leave room for its multiples in {dtype}, got {scale}")
+    return scale

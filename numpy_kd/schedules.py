@@ -34,7 +34,7 @@ def step_decay(rate: float, every: int, gamma: float) -> Schedule:
     rate = _checks.non_negative("rate", rate)
     every = _checks.count("every", every)
     gamma = _checks.positive("gamma", gamma)
-    return lambda step: rate * gamma ** (step // every)
+    return lambda step: rate * _power(gamma, step // every)
 
 
 def exponential(rate: float, gamma: float) -> Schedule:
@@ -45,7 +45,7 @@ def exponential(rate: float, gamma: float) -> Schedule:
     """
     rate = _checks.non_negative("rate", rate)
     gamma = _checks.positive("gamma", gamma)
-    return lambda step: rate * gamma**step
+    return lambda step: rate * _power(gamma, step)
 
 
 def cosine(rate: float, total_steps: int, floor: float = 0.0) -> Schedule:
@@ -86,3 +86,33 @@ def cyclic(low: float, high: float, half_period: int) -> Schedule:
         return low + (high - low) * height
 
     return schedule
+
+
+def warm_up(schedule: float | Schedule, steps: int) -> Schedule:
+    """From near 0 up to the schedule's first rate in `steps` equal stairs; then the schedule.
+
+        schedule(0) (step + 1) / (steps + 1)  for step < steps;  schedule(step - steps)  after
+
+    As in Goyal et al. 2017 (Accurate, large minibatch SGD, sec. 2.2), in front of any schedule
+    (or a rate). The schedule's own steps count from where the warm-up ends.
+
+    >>> schedule = warm_up(step_decay(0.8, every=2, gamma=0.5), steps=3)
+    >>> [round(schedule(step), 3) for step in range(7)]
+    [0.2, 0.4, 0.6, 0.8, 0.8, 0.4, 0.4]
+    """
+    after = schedule if callable(schedule) else constant(_checks.non_negative("schedule", schedule))
+    steps = _checks.count("steps", steps)
+
+    def warmed_up(step: int) -> float:
+        if step < steps:
+            return float(after(0)) * (step + 1) / (steps + 1)
+        return float(after(step - steps))
+
+    return warmed_up
+
+
+def _power(gamma: float, exponent: int) -> float:
+    try:
+        return gamma**exponent
+    except OverflowError:  # which floats raise here alone
+        return math.inf

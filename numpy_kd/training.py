@@ -1,49 +1,31 @@
 """The training loop: the only `for epoch` in the package.
 
-It knows neither what the loss means nor who the teacher is: it deals out rows, asks the loss for
-`dlogits`, the network for the gradient and the optimiser for the step.
+It knows neither what the loss means nor who the teacher is. A step is four verbs: the network goes
+forward, the loss says how wrong that was, the network goes backward, the optimiser makes a step.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 import time
-import zlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from numbers import Integral, Real
-from pathlib import Path
+from contextlib import nullcontext
+from itertools import takewhile
+from numbers import Integral
+from os import PathLike
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from numpy_kd import _checks, _files
-from numpy_kd._memory import Buffer
+from numpy_kd import _checks
+from numpy_kd import checkpoint as checkpoints
+from numpy_kd.checkpoint import History, Run
 from numpy_kd.datasets import batches
 from numpy_kd.layers import BatchNorm
 from numpy_kd.metrics import accuracy
 from numpy_kd.mlp import MLP
 from numpy_kd.optimizers import SGD
-
-
-@dataclass
-class History:
-    """One entry an epoch.
-
-    >>> History(loss=[0.5, 0.25]).loss[-1]
-    0.25
-    """
-
-    loss: list[float] = field(default_factory=list)
-    """mean of the loss over the epoch's examples, in the loss's units (nats)"""
-    accuracy: list[float] = field(default_factory=list)
-    """fraction right on the validation data; empty without them"""
-    learning_rate: list[float] = field(default_factory=list)
-    """of the epoch's last step"""
-    seconds: list[float] = field(default_factory=list, compare=False)
-    """that the epoch's steps took, without validation and checkpoint"""
+from numpy_kd.schedules import constant
 
 
 def fit(
@@ -57,28 +39,33 @@ def fit(
     optimizer=None,
     schedule: float | Callable[[int], float] = 0.1,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
+    patience: int | None = None,
     rng: np.random.Generator | int | None = None,
     augment: Callable | None = None,
     progress: bool | None = None,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | PathLike | None = None,
 ) -> History:
     """Train `mlp` in place by mini-batch descent, and return what happened.
 
-    Parameters: `x` (n, D); `targets` an array, or a tuple of arrays, of n rows each, handed to
-    the loss as `loss(logits, *rows) -> (value, dlogits)`; `epochs` passes over the data;
+    Parameters: `x` (n, D); `targets` what the loss compares with: an array of n rows, a function
+    of the batch as the network sees it, or a tuple of these; `loss` a function
+    `(logits, *rows of the targets) -> (value, dlogits)`, `value` a number or, where its parts are
+    to be recorded apart, a dict of numbers that add up to it; `epochs` passes over the data;
     `batch_size` rows a step (the last batch of an epoch may be smaller); `optimizer` default
     `SGD(momentum=0.9)`; `schedule` a learning rate, or a function of the step counted from 0;
-    `validation` `(x, labels)`, looked at after every epoch; `rng` draws the order of the
-    examples and what `augment(rows, rng)` needs (a copy of the rows, valid for this step);
+    `validation` `(x, labels)`, looked at after every epoch; `patience` stops after that many
+    epochs without a better accuracy on `validation`, and the network ends with parameters and
+    state of its best epoch (None: all epochs, and the last one's); `rng` draws the order of the
+    examples and what `augment(rows, rng)` needs (it may keep the rows, and gives as many);
     `progress` None shows a bar in a terminal or a notebook and nothing elsewhere, True and False
     decide; `checkpoint` a file written after every epoch: a run that finds its own continues from
     it, and ends with the same bits (each run needs a file of its own; `epochs` and `schedule` may
-    change in between). Generators that `loss` or `augment` hold as keywords of a
+    change in between). Generators that `loss` or `augment` hold as arguments of a
     `functools.partial` belong to the run.
 
-    Returns: a `History`. Raises `ValueError` for arguments that do not go together, or a
-    checkpoint of another run; `FloatingPointError`, naming epoch, step and learning rate, when
-    the loss or the network becomes NaN or infinite.
+    Returns: a `History`. Raises `ValueError` for arguments that do not go together, a checkpoint
+    of another run or a damaged one; `FloatingPointError`, naming epoch, step and learning rate,
+    when the loss or the network becomes NaN or infinite.
 
     >>> from numpy_kd.losses import cross_entropy_loss
     >>> x, labels = np.array([[-1.0], [1.0]]), np.array([0, 1])
@@ -88,158 +75,145 @@ def fit(
     (True, array([0, 1]))
     """
     optimizer = SGD(momentum=0.9) if optimizer is None else optimizer
-    _check_parts(mlp, loss, optimizer, augment)
+    _check_parts(mlp, loss, optimizer, augment, progress, checkpoint)
     x, targets = _inputs("x", x, mlp), _targets(targets, len(x))
-    validation = None if validation is None else _validation(validation, mlp)
-    epochs = _checks.count("epochs", epochs)
-    batch_size = _batch_size(batch_size, len(x), mlp)
-    rate = schedule if callable(schedule) else _constant(_checks.non_negative("schedule", schedule))
+    epochs, batch_size = _checks.count("epochs", epochs), _batch_size(batch_size, len(x), mlp)
+    rate = schedule if callable(schedule) else constant(_checks.non_negative("schedule", schedule))
+    validation, patience = _validation(validation, patience, mlp)
     seed, rng = rng, _checks.generator("rng", rng)
-    run = _Run(mlp, optimizer, loss, [rng, *_generators_of(loss), *_generators_of(augment)])
+    run = Run(mlp, optimizer, _generators(rng, loss, augment, *targets), patience)
     if checkpoint is not None:
-        run.resume(checkpoint, _fingerprint(run, x, targets, batch_size, seed), epochs)
-    memory = Buffer()
-    total_steps = epochs * -(-len(x) // batch_size)
-    with _bar(total_steps, run.step, progress) as bar:
-        for epoch in range(run.epoch, epochs):
-            total, start = 0.0, time.perf_counter()
+        mark = _fingerprint(run, x, targets, loss, augment, validation, batch_size, seed)
+        checkpoints.resume(checkpoint, run, mark, epochs)
+    loss, weights, steps = _or_nan(loss), mlp.weights, -(-len(x) // batch_size)
+    with np.errstate(over="ignore", invalid="ignore"), _bar(run, epochs, steps, progress) as bar:
+        for epoch in takewhile(run.has_patience, range(run.epoch, epochs)):
+            now = _Epoch(epoch, first_step=epoch * steps)
             for rows in batches(len(x), batch_size, rng):
-                batch = memory.take((len(rows), x.shape[1]), x.dtype)
-                np.take(x, rows, axis=0, out=batch, mode="clip")  # "raise" would copy once more
-                batch = batch if augment is None else augment(batch, rng)
-                value = run.train(batch, [t[rows] for t in targets], rate(run.step), epoch)
-                total += value * len(rows)
+                batch = x[rows] if augment is None else _augmented(augment, x[rows], rng)
+                wanted = [t(batch) if callable(t) else t[rows] for t in targets]
+                now.learning_rate = rate(now.step)
+
+                logits = mlp.forward(batch, training=True)
+                value, dlogits = loss(logits, *wanted)
+                now.add(value, len(rows))
+                mlp.backward(dlogits)
+                optimizer.step(mlp.parameters, mlp.gradient, now.learning_rate, weights=weights)
+
+                now.step += 1
                 bar.update()
-            run.history.seconds.append(time.perf_counter() - start)
-            run.close_epoch(total / len(x), validation)
+            now.close(run, validation)
             if checkpoint is not None:
-                run.save(checkpoint)
+                checkpoints.save(checkpoint, run, mark)
+    run.go_back_to_best()
     return run.history
 
 
-class _Run:
-    """Everything that changes while a network is trained: what a checkpoint must hold."""
+class _Epoch:
+    """What the steps of an epoch add up to, and where it is when something breaks."""
 
-    def __init__(self, mlp, optimizer, loss, generators):
-        self.mlp, self.optimizer, self.loss = mlp, optimizer, loss
-        self.generators = generators
-        self.history, self.epoch, self.step, self.rate = History(), 0, 0, 0.0
-        self.fingerprint = None
+    def __init__(self, number: int, first_step: int):
+        self.number, self.step, self.learning_rate = number, first_step, math.nan
+        self.rows, self.loss = 0, 0.0
+        self.parts: dict[str, float] = {}
+        self.start = time.perf_counter()
 
-    def train(self, x, targets, rate: float, epoch: int) -> float:
-        """One step of descent on one batch."""
-        self.rate = rate
-        with np.errstate(over="ignore", invalid="ignore"):
-            logits = self.mlp.forward(x, training=True)
-            try:
-                value, dlogits = self.loss(logits, *targets)
-            except ValueError:
-                if np.isfinite(logits).all():
-                    raise
-                value = np.nan
-            if not math.isfinite(value):
-                self.fail(f"the loss became {value}", epoch)
-            self.mlp.backward(dlogits)
-            self.optimizer.step(
-                self.mlp.parameters, self.mlp.gradient, self.rate, weights=self.mlp.weights
-            )
-        self.step += 1
-        return float(value)
+    def add(self, value, rows: int) -> None:
+        """The loss of a batch, or the parts of it."""
+        if isinstance(value, dict):
+            for name, part in value.items():
+                self.parts[name] = self.parts.get(name, 0.0) + float(part) * rows
+            value = sum(value.values())
+        if not math.isfinite(value):
+            self.fail(f"the loss became {value}")
+        self.loss += float(value) * rows
+        self.rows += rows
 
-    def close_epoch(self, mean_loss: float, validation) -> None:
-        if not _checks.all_finite(self.mlp.parameters):
-            self.fail("a parameter became NaN or infinite", self.epoch)
+    def close(self, run: Run, validation) -> None:
+        """Write the epoch into the run's history."""
+        seconds, history = time.perf_counter() - self.start, run.history
+        if not _checks.all_finite(run.mlp.parameters):
+            self.fail("a parameter became NaN or infinite")
         if validation is not None:
             x, labels = validation
-            with np.errstate(over="ignore", invalid="ignore"):
-                logits = self.mlp.logits(x)
+            logits = run.mlp.logits(x)
             if not np.isfinite(logits).all():
-                self.fail("a logit of the validation data became NaN or infinite", self.epoch)
-            self.history.accuracy.append(accuracy(logits, labels))
-        self.epoch += 1
-        self.history.loss.append(mean_loss)
-        self.history.learning_rate.append(self.rate)
+                self.fail("a logit of the validation data became NaN or infinite")
+            history.accuracy.append(accuracy(logits, labels))
+        history.loss.append(self.loss / self.rows)
+        for name, total in self.parts.items():
+            history.parts.setdefault(name, []).append(total / self.rows)
+        history.learning_rate.append(self.learning_rate)
+        history.seconds.append(seconds)
+        if run.patience is not None and history.best_epoch == self.number:
+            run.keep_as_best()
 
-    def fail(self, what: str, epoch: int) -> None:
+    def fail(self, what: str) -> None:
         raise FloatingPointError(
-            f"{what} in epoch {epoch}, step {self.step}, at learning rate {self.rate:g}; "
-            "a smaller learning rate or smaller initial weights may help"
+            f"{what} in epoch {self.number}, step {self.step}, at learning rate "
+            f"{self.learning_rate:g}; a smaller learning rate or smaller initial weights may help"
         )
 
-    def save(self, path) -> None:
-        optimizer = self.optimizer.state
-        arrays = {f"optimizer.{k}": v for k, v in optimizer.items() if isinstance(v, np.ndarray)}
-        numbers = {k: v for k, v in optimizer.items() if not isinstance(v, np.ndarray)}
-        network = self.mlp.state
-        arrays |= {f"network.{k}": v for k, v in network.items() if isinstance(v, np.ndarray)}
-        header = {
-            "kind": "numpy_kd checkpoint",
-            "fingerprint": self.fingerprint,
-            "epoch": self.epoch,
-            "step": self.step,
-            "rate": self.rate,
-            "history": asdict(self.history),
-            "generators": [g.bit_generator.state for g in self.generators],
-            "optimizer": numbers,
-            "network": {k: v for k, v in network.items() if not isinstance(v, np.ndarray)},
-        }
-        _files.write_npz(path, header, arrays | {"parameters": self.mlp.parameters})
 
-    def resume(self, path, fingerprint: dict, epochs: int) -> None:
-        """Take up the run whose checkpoint is at `path`, if there is one."""
-        self.fingerprint = fingerprint
-        if not Path(path).exists():
-            return
-        header, arrays = _files.read_npz(path, "numpy_kd checkpoint")
-        for key, value in self.fingerprint.items():
-            if header["fingerprint"].get(key) != value:
-                raise ValueError(
-                    f"checkpoint {path} belongs to another run: its {key} is "
-                    f"{header['fingerprint'].get(key)}, this run's is {value}"
-                )
-        if header["epoch"] > epochs:
-            raise ValueError(f"checkpoint {path} is at epoch {header['epoch']}, beyond {epochs}")
-        self.mlp.parameters[...] = arrays.pop("parameters")
-        self.mlp.state = header["network"] | _under("network.", arrays)
-        self.optimizer.state = header["optimizer"] | _under("optimizer.", arrays)
-        for generator, state in zip(self.generators, header["generators"], strict=True):
-            generator.bit_generator.state = state
-        self.history = History(**header["history"])
-        self.epoch, self.step, self.rate = header["epoch"], header["step"], header["rate"]
+def _or_nan(loss: Callable) -> Callable:
+    """The loss, which is NaN instead of an error where the network's logits are no numbers."""
+
+    def loss_or_nan(logits, *wanted):
+        try:
+            found = loss(logits, *wanted)
+        except ValueError:
+            if np.isfinite(logits).all():
+                raise
+            return math.nan, logits
+        if not (isinstance(found, tuple) and len(found) == 2):
+            raise ValueError(f"loss must return (value, dlogits), got {_checks.shown(found)}")
+        return found
+
+    return loss_or_nan
 
 
-def _check_parts(mlp, loss, optimizer, augment) -> None:
-    if not isinstance(mlp, MLP):
-        raise ValueError(f"mlp must be an MLP, got {type(mlp).__name__}")
-    if not callable(loss):
-        raise ValueError(f"loss must be a function (logits, *targets), got {loss!r}")
-    if not hasattr(optimizer, "step"):
-        raise ValueError(f"optimizer must be one such as SGD() or Adam(), got {optimizer!r}")
-    if not (augment is None or callable(augment)):
-        raise ValueError(f"augment must be a function (rows, rng) or None, got {augment!r}")
+def _augmented(augment, rows, rng) -> np.ndarray:
+    seen = augment(rows, rng)
+    if np.shape(seen) != rows.shape:
+        raise ValueError(f"augment must give rows of shape {rows.shape}, got {np.shape(seen)}")
+    return seen
+
+
+def _check_parts(mlp, loss, optimizer, augment, progress, checkpoint) -> None:
+    _checks.instance("mlp", mlp, MLP, "an MLP")
+    _checks.function("loss", loss, "a function (logits, *targets)")
+    if not (hasattr(optimizer, "step") and hasattr(optimizer, "state")):
+        shown = _checks.shown(optimizer)
+        raise ValueError(f"optimizer must be one such as SGD() or Adam(), got {shown}")
+    if augment is not None:
+        _checks.function("augment", augment, "a function (rows, rng) or None")
+    if progress is not None:
+        _checks.flag("progress", progress)
+    if checkpoint is not None:
+        _checks.instance("checkpoint", checkpoint, (str, PathLike), "the path of a file or None")
 
 
 def _inputs(name: str, x, mlp) -> np.ndarray:
-    x, width = np.asarray(x), mlp.sizes[0]
+    x, width = _checks.array(name, x), mlp.sizes[0]
     if x.ndim != 2 or len(x) == 0 or x.shape[1] != width:
         raise ValueError(f"{name} must have shape (n, {width}) with n >= 1, got shape {x.shape}")
     _checks.float_array(name, x[:1])  # numbers at all; integers stay as small as they are
     return _checks.finite(name, x)
 
 
-def _targets(targets, rows: int) -> tuple[np.ndarray, ...]:
-    try:
-        targets = tuple(map(np.asarray, targets if isinstance(targets, tuple) else (targets,)))
-    except ValueError:
+def _targets(targets, rows: int) -> tuple:
+    """Arrays with a row for each row of x, and functions of a batch."""
+    targets = targets if isinstance(targets, tuple) else (targets,)
+    return tuple(t if callable(t) else _target(t, rows) for t in targets)
+
+
+def _target(target, rows: int) -> np.ndarray:
+    target = _checks.array("targets", target)
+    if target.ndim == 0 or len(target) != rows:
         raise ValueError(
-            "targets must be an array or a tuple of arrays, got a ragged list"
-        ) from None
-    for t in targets:
-        if t.ndim == 0 or len(t) != rows:
-            raise ValueError(
-                f"targets must have one row for each of the {rows} rows of x, got shape {t.shape}"
-            )
-    return targets
+            f"targets must have one row for each of the {rows} rows of x, got shape {target.shape}"
+        )
+    return target
 
 
 def _batch_size(batch_size, rows: int, mlp) -> int:
@@ -252,57 +226,61 @@ def _batch_size(batch_size, rows: int, mlp) -> int:
     return batch_size
 
 
-def _validation(validation, mlp) -> tuple[np.ndarray, np.ndarray]:
+def _validation(validation, patience, mlp) -> tuple:
     """Checked before the first epoch, not after it."""
+    if patience is not None:
+        patience = _checks.count("patience", patience)
+        if validation is None:
+            raise ValueError("patience must be None without validation data to judge an epoch by")
+    if validation is None:
+        return None, None
     if not isinstance(validation, (tuple, list)) or len(validation) != 2:
-        raise ValueError(f"validation must be a pair (x, labels), got {type(validation).__name__}")
+        raise ValueError(f"validation must be a pair (x, labels), got {_checks.shown(validation)}")
     x = _inputs("validation x", validation[0], mlp)
     labels = _checks.labels("validation labels", validation[1], mlp.sizes[-1])
     _checks.same_length("validation labels", labels, "validation x", x)
-    return x, labels
+    return (x, labels), patience
 
 
-def _fingerprint(run, x, targets, batch_size, seed) -> dict:
+def _generators(rng, *functions) -> list[np.random.Generator]:
+    """Those of the run: its own, and what its functions draw from."""
+    return [rng, *(g for function in functions for g in checkpoints.generators_of(function))]
+
+
+def _fingerprint(run, x, targets, loss, augment, validation, batch_size, seed) -> dict:
     """What a run and its continuation have in common."""
-    checksum = functools.reduce(
-        lambda total, a: zlib.crc32(np.ascontiguousarray(a), total), (x, *targets), 0
-    )
+    arrays = [x, *(target for target in targets if not callable(target))]
+    asked = [checkpoints.description(target) for target in targets if callable(target)]
     return {
         "network": repr(run.mlp),
-        "loss": _description(run.loss),
         "optimizer": repr(run.optimizer),
+        "loss": checkpoints.description(loss),
+        "augment": checkpoints.description(augment),
         "batch_size": batch_size,
         "seed": int(seed) if isinstance(seed, Integral) else None,
+        "patience": run.patience,
         "generators": [type(g.bit_generator).__name__ for g in run.generators],
-        "data shape": list(x.shape),
-        "data checksum": checksum,
+        "data shape": [list(array.shape) for array in arrays],
+        "data checksum": checkpoints.checksum(arrays),
+        "validation checksum": checkpoints.checksum(validation or ()),
+        "functions asked": asked,
     }
 
 
-def _description(function) -> str:
-    """The name of a function and, of a `functools.partial`, its settings."""
-    if isinstance(function, functools.partial):
-        settings = {k: v for k, v in function.keywords.items() if isinstance(v, (Real, str))}
-        settings = ", ".join(f"{k}={v}" for k, v in sorted(settings.items()))
-        return f"{_description(function.func)}({settings})"
-    return getattr(function, "__qualname__", type(function).__qualname__)
+def _bar(run: Run, epochs: int, steps: int, progress: bool | None):
+    """A bar where somebody looks; elsewhere something that is updated for nothing."""
+    out = sys.stderr  # None where a program has no terminal at all
+    visible = out is not None and not getattr(out, "closed", False)
+    if progress is None and visible:
+        progress = "ipykernel" in sys.modules or out.isatty()
+    if not (progress and visible):
+        return nullcontext(_NoBar)
+    from tqdm.auto import tqdm
+
+    return tqdm(total=epochs * steps, initial=run.epoch * steps, unit="step", leave=False)
 
 
-def _generators_of(function) -> list[np.random.Generator]:
-    """The generators that a `functools.partial` draws from: they belong to the run too."""
-    keywords = getattr(function, "keywords", {})
-    return [g for g in keywords.values() if isinstance(g, np.random.Generator)]
-
-
-def _under(prefix: str, arrays: dict) -> dict:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-
-
-def _constant(rate: float) -> Callable[[int], float]:
-    return lambda step: rate
-
-
-def _bar(total: int, done: int, progress: bool | None):
-    if progress is None:
-        progress = "ipykernel" in sys.modules or sys.stderr.isatty()
-    return tqdm(total=total, initial=done, disable=not progress, unit="step", leave=False)
+class _NoBar:
+    @staticmethod
+    def update() -> None:
+        pass

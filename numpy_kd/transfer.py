@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from numpy_kd import _checks
 
@@ -41,19 +40,14 @@ class TransferSet:
         v = _checks.batch("teacher_logits", self.teacher_logits)
         _checks.same_length("teacher_logits", v, "x", x)
         labels, labelled = self.labels, self.labelled
-        if labelled is not None:
-            if labels is None:
-                raise ValueError("labelled must be None when labels is None")
-            labelled = np.asarray(labelled)
-            if labelled.dtype != bool or labelled.shape != (len(x),):
-                raise ValueError(
-                    f"labelled must be booleans of shape ({len(x)},), "
-                    f"got {labelled.dtype} {labelled.shape}"
-                )
-            labels = np.where(labelled, labels, 0)
         if labels is not None:
-            labels = _checks.labels("labels", labels, v.shape[1])
-            _checks.same_length("labels", labels, "x", x)
+            labels = _checks.array("labels", labels)
+            if labels.ndim == 1:
+                _checks.same_length("labels", labels, "x", x)
+            labels, every = _checks.some_labels(labels, labelled, v.shape[1], len(x))
+            labelled = None if labelled is None else every
+        elif labelled is not None:
+            raise ValueError("labelled must be None when labels is None")
         for name, value in zip(
             ("x", "teacher_logits", "labels", "labelled"), (x, v, labels, labelled), strict=True
         ):
@@ -70,8 +64,15 @@ class TransferSet:
 
     def take(self, rows) -> TransferSet:
         """The set of these rows (indices or booleans), each with all that belongs to it."""
-        parts = (self.x, self.teacher_logits, self.labels, self.labelled)
-        return TransferSet(*(None if part is None else part[rows] for part in parts))
+        rows = _checks.indices("rows", rows, len(self))
+        if len(rows) == 0:
+            raise ValueError("rows must pick at least one row, got none")
+        return TransferSet(
+            self.x[rows],
+            self.teacher_logits[rows],
+            None if self.labels is None else self.labels[rows],
+            None if self.labelled is None else self.labelled[rows],
+        )
 
     def mixed_with(self, other: TransferSet) -> TransferSet:
         """Both sets in one: labelled rows keep their labels, unlabelled ones stay without.
@@ -80,6 +81,13 @@ class TransferSet:
         >>> a.mixed_with(TransferSet(np.ones((1, 2)), np.ones((1, 2)))).labelled
         array([ True,  True, False])
         """
+        other = _checks.instance("other", other, TransferSet, "a TransferSet")
+        mine, theirs = ((p.x.shape[1], p.teacher_logits.shape[1]) for p in (self, other))
+        if mine != theirs:
+            raise ValueError(
+                f"other must have {mine[0]} inputs and {mine[1]} classes as this set has, "
+                f"got {theirs[0]} and {theirs[1]}"
+            )
         labels = labelled = None
         if self.labels is not None or other.labels is not None:
             pairs = [_labels_and_mask(part) for part in (self, other)]
@@ -101,7 +109,7 @@ def rows_of_classes(labels, classes) -> np.ndarray:
     >>> rows_of_classes(np.array([3, 7, 8, 3]), [7, 8])
     array([False,  True,  True, False])
     """
-    return np.isin(_checks.labels("labels", labels), np.atleast_1d(classes))
+    return np.isin(_checks.labels("labels", labels), _classes(classes))
 
 
 def pseudo_labels(teacher_logits) -> np.ndarray:
@@ -139,15 +147,21 @@ def munge(
     >>> munge([[0.0, 0.0], [1.0, 1.0], [5.0, 5.0]], copies=2, rng=0).shape
     (6, 2)
     """
-    x = _checks.batch("x", x)
+    from scipy.spatial import cKDTree  # half of what importing this package would take
+
+    x = _checks.real_batch("x", x)
     if len(x) < 2:
         raise ValueError(f"x must have at least two rows, got {len(x)}")
     copies = _checks.count("copies", copies)
     p = _checks.fraction("swap_probability", swap_probability)
     s = _checks.positive("local_variance", local_variance)
     rng = _checks.generator("rng", rng)
-    neighbours = x[cKDTree(x).query(x, k=2)[1][:, 1]]
-    spread = (np.abs(x - neighbours) / s).astype(x.dtype)
+    scaled = np.ldexp(x, -int(np.frexp(np.abs(x).max())[1]))  # squares neither overflow nor vanish
+    neighbours = x[cKDTree(scaled).query(scaled, k=2)[1][:, 1]]
+    with np.errstate(over="ignore"):
+        spread = (np.abs(x - neighbours) / s).astype(x.dtype)
+        if not np.isfinite(np.abs(neighbours) + 99 * spread).all():  # nobody draws 99 deviations
+            raise ValueError(f"local_variance must not spread x beyond {x.dtype}, got {s}")
     synthetic = np.empty((copies, *x.shape), dtype=x.dtype)
     for copy in synthetic:
         noise = rng.standard_normal(x.shape).astype(x.dtype)
@@ -173,21 +187,35 @@ def best_bias(logits, labels, classes) -> float:
     4.5
     """
     z, labels = _checks.logits_and_labels(logits, labels)
-    chosen = np.isin(np.arange(z.shape[1]), np.atleast_1d(classes))
+    chosen = np.isin(np.arange(z.shape[1]), _classes(classes))
     if chosen.all() or not chosen.any():
         raise ValueError(
             f"classes must be some but not all of 0 .. {z.shape[1] - 1}, got {classes}"
         )
-    others, theirs = np.where(chosen, -np.inf, z), np.where(chosen, z, -np.inf)
+    quarters = _checks.real("logits", z).astype(np.float64) / 4  # so that no gap overflows
+    others, theirs = np.where(chosen, -np.inf, quarters), np.where(chosen, quarters, -np.inf)
     gaps = others.max(axis=-1) - theirs.max(axis=-1)
     order = gaps.argsort(kind="stable")
     gain = (theirs.argmax(axis=-1) == labels).astype(int) - (others.argmax(axis=-1) == labels)
     right = np.concatenate([[0], gain[order].cumsum()])  # after giving the first k rows over
-    edges = np.concatenate([[gaps.min() - 2], gaps[order], [gaps.max() + 2]])
+    low, high = gaps.min(), gaps.max()
+    edges = np.concatenate([[low - _beyond(low)], gaps[order], [high + _beyond(high)]])
     right = np.where(np.diff(edges) > 0, right, right.min() - 1)  # equal gaps go together
     best = np.flatnonzero(right == right.max())
     middle = best[len(best) // 2]
-    return float((edges[middle] + edges[middle + 1]) / 2)
+    bias = 2 * (float(edges[middle]) + float(edges[middle + 1]))  # their mean, in whole logits
+    largest = float(np.finfo(np.float64).max)
+    return min(max(bias, -largest), largest)
+
+
+def _beyond(gap: float) -> float:
+    """A step that leads past the last gap, in quarters: 2, or what is felt beside a large gap."""
+    return max(0.5, abs(gap) * 1e-3)
+
+
+def _classes(x) -> np.ndarray:
+    """`x` as a 1-D array of integers: one class or several."""
+    return _checks.labels("classes", np.atleast_1d(_checks.array("classes", x)))
 
 
 def _labels_and_mask(part: TransferSet):

@@ -1,23 +1,26 @@
 """The house's own rules, read off the source: floors, randomness, printing, gradients tested."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import numpy_kd as kd
+
 PACKAGE = Path(__file__).parent.parent / "numpy_kd"
 TESTS = Path(__file__).parent
 
 FLOORS = [
-    {"_checks", "_files", "_memory"},  # the ground, which every floor may stand on
-    # the cellar: what one file of the ground floor is made of
-    {"idx", "download", "_gradcheck"},
+    {"_checks", "_files", "_progress"},  # the ground, which every floor may stand on
+    {"_gradcheck"},  # the cellar: what one file of the ground floor is made of
     {"diagnosis"},
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
     {"losses", "limits", "metrics", "layers"},
     {"mlp"},
+    {"checkpoint"},
     {"training", "transfer"},
     {"distillation"},
     {"specialists"},
@@ -29,7 +32,7 @@ FLOORS = [
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # inside one of these, files may import each other
-PACKAGES = {"_gradcheck", "experiments", "exercises", "plots"}
+PACKAGES = {"_gradcheck", "datasets", "experiments", "exercises", "plots"}
 # the exercises' wings, from the ground up: what judges knows nothing of processes
 WINGS = [
     {"exercise"},
@@ -144,11 +147,52 @@ def test_matplotlib_is_imported_by_the_plots_alone(path):
     assert "from matplotlib" not in source
 
 
-def test_importing_the_package_imports_no_matplotlib():
-    check = (
-        "import sys, numpy_kd; assert not {'matplotlib', 'ipywidgets', 'torch'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", check], check=True, cwd=PACKAGE.parent)
+def test_the_table_of_names_is_the_one_that_type_checkers_read():
+    """`numpy_kd.__init__` says twice where its names are from; each is where it says."""
+    block = next(node for node in tree(PACKAGE / "__init__.py").body if isinstance(node, ast.If))
+    read = {
+        (node.module.removeprefix("numpy_kd").removeprefix("."), alias.name)
+        for node in block.body
+        for alias in node.names
+        if alias.name == alias.asname
+    }
+    written = {(module, name) for module, names in kd._NAMES_OF.items() for name in names}
+    assert read == written | {("", module) for module in kd._NAMES_OF}
+    for module, name in written:
+        assert getattr(kd, name) is getattr(importlib.import_module(f"numpy_kd.{module}"), name)
+    assert {name for _, name in read} <= set(dir(kd))
+    with pytest.raises(AttributeError, match="module 'numpy_kd' has no attribute 'colour'"):
+        kd.colour  # noqa: B018
+
+
+def test_every_room_with_a_door_can_be_reached_from_the_package():
+    rooms = {room(path) for path in FILES}
+    hidden = {"diagnosis", "notebooks_command"}  # parts of another room
+    assert {name for name in rooms if not name.startswith("_")} - hidden <= set(kd._NAMES_OF)
+
+
+HEAVY = {"scipy", "matplotlib", "tqdm", "ipywidgets", "torch"}
+LIGHT = ["probability", "initializers", "schedules", "optimizers", "datasets", "losses"]
+LIGHT += ["limits", "metrics", "layers", "mlp"]
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The top names of `sys.modules` after a statement in a fresh interpreter."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, check=True, cwd=PACKAGE.parent, capture_output=True, text=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_importing_the_package_loads_nothing():
+    assert not loaded_by("import numpy_kd") & (HEAVY | {"numpy"})
+
+
+def test_the_lower_floors_load_no_more_than_numpy():
+    statement = "import numpy_kd as kd\n" + "\n".join(f"kd.{name}" for name in LIGHT)
+    loaded = loaded_by(statement)
+    assert "numpy" in loaded
+    assert not loaded & HEAVY
 
 
 def test_every_gradient_stands_in_a_table_of_gradient_tests():

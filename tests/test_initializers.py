@@ -48,8 +48,13 @@ class TestRandom:
         assert W.dtype == np.float32
         assert np.array_equal(W, self.draw(name).astype(np.float32))
 
-    def test_needs_a_generator(self, name):
-        with raises("rng must be a numpy.random.Generator, got None"):
+    def test_a_seed_is_as_good_as_its_generator(self, name):
+        function = initializers.get(name)
+        expected = function((3, 4), np.random.default_rng(7))
+        assert np.array_equal(function((3, 4), 7), expected)
+
+    def test_needs_one_of_them(self, name):
+        with raises("rng must be a numpy.random.Generator or a non-negative seed, got None"):
             initializers.get(name)((3, 4), None)
 
 
@@ -87,6 +92,28 @@ def test_scale():
         assert np.allclose(large, 3 * small, rtol=0, atol=1e-15)
         with raises("scale must be a finite number, zero or more, got -1"):
             function((2, 3), np.random.default_rng(0), scale=-1)
+
+
+@pytest.mark.parametrize("name", initializers.BY_NAME)
+def test_odd_arguments(name):
+    function = initializers.get(name)
+    for shape in (None, "34", (3, 0), (3, -1), (3.0, 4), [[3], [4, 5]], 10**400, np.ones(2)):
+        with raises("shape must be "):
+            function(shape, 0)
+    for dtype in ("abc", None, int, str, np.float16, np.clongdouble):
+        with raises("dtype must be a floating-point type in single or double precision, got "):
+            function((3, 4), 0, dtype)
+
+
+def test_numbers_that_the_type_does_not_hold():
+    with raises("value must fit into float32, got 1e+39"):
+        initializers.constant(3, dtype=np.float32, value=1e39)
+    for function in (initializers.normal, initializers.uniform):
+        assert np.isfinite(function(100, 0, np.float32, scale=1e36)).all()
+        with raises("scale must leave room for its multiples in float32, got 1e+37"):
+            function(100, 0, np.float32, scale=1e37)
+        with raises("scale must leave room for its multiples in float64, got 1e+307"):
+            function(100, 0, scale=1e307)
 
 
 def test_get():

@@ -221,9 +221,9 @@ def _example(teacher, data, temperature) -> dict:
         "pixels": data.x_test[i].tolist(),
         "label": int(data.labels_test[i]),
         "hard": p[i].tolist(),
-        "soft": softmax(teacher.logits(data.x_test[i : i + 1], temperature), temperature)[
-            0
-        ].tolist(),
+        "soft": softmax(
+            teacher.logits(data.x_test[i : i + 1], temperature=temperature), temperature
+        )[0].tolist(),
         "temperature": temperature,
     }
 

@@ -131,7 +131,7 @@ def _loss(job: Job, x, labels, folder: Path):
     if job.loss == "smooth":
         targets = smooth_labels(one_hot(labels, 10, np.float32), job.smoothing)
         return losses.soft_target_loss, targets
-    answers = _teacher(job.teacher, folder).logits(x, job.temperature)
+    answers = _teacher(job.teacher, folder).logits(x, temperature=job.temperature)
     if job.loss.startswith("soft"):
         how = {"temperature": job.temperature, "soft_weight": 1.0, "hard_weight": 0.0}
         return functools.partial(losses.hinton_loss, **how), answers

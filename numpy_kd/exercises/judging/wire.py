@@ -141,13 +141,13 @@ class Other:
 # --- one call of a student's function, the same in a notebook and in the grader -----------------
 
 
-def call(function, arguments: tuple) -> tuple[dict, list]:
+def call(function, arguments: tuple, errors: str = "warn") -> tuple[dict, list]:
     """What a call gives, as a frame's header and arrays: the value and the arguments afterwards.
 
     NumPy's error state is the usual one, whatever a notebook has made of it. What the function
     raises is raised.
     """
-    with np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"):
+    with np.errstate(divide=errors, over=errors, under="ignore", invalid=errors):
         value = function(*arguments)
     arrays: list = []
     return {"value": encode(value, arrays), "after": encode(arguments, arrays)}, arrays
