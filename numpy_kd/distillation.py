@@ -206,10 +206,8 @@ def distill(
     how = {"loss": loss, "augment": augment, "validation": validation} | training
     with lock:
         history = fit(student, transfer.x, (asked, *rows), **how)
-    if validation is None:
-        seen, truth, judge = x, labels if labelled is None else None, teacher
-    else:
-        (seen, truth), judge = validation, teacher if isinstance(teacher, Teacher) else None
+    seen, truth = validation or (x, labels if labelled is None else None)
+    judge = teacher if validation is None or isinstance(teacher, Teacher) else None
     return Distillation(history, transfer, evaluate(student, seen, truth, judge))
 
 
