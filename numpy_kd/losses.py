@@ -197,7 +197,8 @@ def hinton_loss(
         q, log_q = _softmax_and_log(z, 1.0)
         hard = hard_weight * _mean(-log_q[np.arange(len(z)), y] * counts)
         q[np.arange(len(z)), y] -= 1
-        dlogits = dlogits + hard_weight / len(z) * counts[:, None] * q
+        scale = hard_weight / len(z)
+        dlogits = dlogits + q * (_within(scale, z.dtype) * counts[:, None])
     return ({"soft": soft, "hard": hard} if parts else soft + hard), dlogits
 
 

@@ -86,8 +86,8 @@ MISTAKES = {
     "weights swapped": (
         "losses.py",
         "hinton_loss",
-        "hard_weight / len(z)",
-        "soft_weight / len(z)",
+        "scale = hard_weight / len(z)",
+        "scale = soft_weight / len(z)",
         LOSSES,
     ),
     "softmax of a softmax": (
