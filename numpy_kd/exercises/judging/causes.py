@@ -34,7 +34,7 @@ def cause(exercise: Exercise, judged: Sequence[Judged]) -> tuple[str, str]:
     off = [call for row in judged if row.text for call in row.calls if is_off(call, call.value)]
     if not off:
         return "", ""
-    found = [mistake for mistake in exercise.mistakes if _explains(mistake, calls, off)]
+    found = [m for m in exercise.mistakes if all(_makes(m, call) for call in calls)]
     if len(found) == 1:
         return found[0].name, told(found[0], off[0].numbers)
     if found or exercise.context is None:
@@ -55,20 +55,12 @@ def told(mistake: Mistake, numbers: dict[str, float]) -> str:
     return mistake.sentence.format(**{name: f"{x:g}" for name, x in spoken.items()})
 
 
-def _explains(mistake: Mistake, calls: list[Seen], off: list[Seen]) -> bool:
-    """Whether a mistake gives what came back from every call, and is wrong where the answer is."""
-    shows = False
-    for call in calls:
-        made = ask(mistake.function, call.arguments, "ignore")
-        if made.failure or call.failure:
-            same = made.failure == call.failure
-        else:
-            tolerance = differences.tolerance_of(call)
-            same = differences.close(call.value, made.value, tolerance, ROUNDING)
-        if not same:
-            return False
-        shows = shows or (any(call is each for each in off) and is_off(call, made.value))
-    return shows
+def _makes(mistake: Mistake, call: Seen) -> bool:
+    """Whether a mistake gives what came back from this call: these numbers, or an error."""
+    made = ask(mistake.function, call.arguments, "ignore")
+    if made.failure or call.failure:
+        return made.failure == call.failure
+    return differences.close(call.value, made.value, differences.tolerance_of(call), ROUNDING)
 
 
 # --- wrong gradients that are no usual mistake of this exercise ---------------------------------
