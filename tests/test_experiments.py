@@ -217,3 +217,17 @@ def test_the_main_job_is_the_same_again(tmp_path):
 def test_bad_settings_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         digits.Settings(**wrong)
+
+
+def test_the_two_students_differ_only_in_what_they_are_taught():
+    """The same initial weights, the same images in the same order: with the labels as the only
+    teacher the distilled student becomes the one alone.
+    """
+    how = {"members": 1, "teacher_hidden": (8,), "teacher_epochs": 1, "seeds": 2, "epochs": 3}
+    how |= {"soft_weight": 0.0, "hard_weight": 1.0, "alone_rate": 0.05, "distilled_rate": 0.05}
+    result = digits.run(digits.Settings(**how), progress=False)
+    assert result["curves"]["distilled"] == result["curves"]["alone"]
+    for measure in ("errors", "cross_entropy"):
+        alone, distilled = (result["rows"][row][measure] for row in ("alone", "distilled"))
+        np.testing.assert_allclose(distilled, alone, rtol=1e-4)
+        assert alone[0] != alone[1]  # while another seed is another student
