@@ -17,6 +17,7 @@ from numpy_kd.exercises.exercise import Check, Exercise, Mistake, Seen
 from numpy_kd.exercises.judging import differences
 from numpy_kd.exercises.judging.asking import ask
 
+MATCH = 1e-9  # how nearly a formula must give a gradient, relative to its largest entry
 ROUNDING = 1e-15  # where digits cancel, two ways to make one mistake differ by this
 
 
@@ -67,38 +68,38 @@ def _makes(mistake: Mistake, call: Seen) -> bool:
 
 
 def _diagnosed(exercise: Exercise, calls: list[Seen]) -> tuple[str, str]:
-    """The one formula of the diagnosis of gradients that gives all that is off, if that is all.
+    """The one formula of the table of wrong gradients that gives all that is off, if that is all.
 
-    Not where the gradient is the right one times a number, which says itself.
+    Not where every gradient is the right one times a number, which says itself.
     """
-    parts = []
+    names, cases, says_itself = [], [], True
     for call in calls:
         pairs = differences.matched(exercise.returns, call.value, call.expected)
         if call.failure or isinstance(pairs, str):
             return "", ""
-        for index, (name, got, right) in enumerate(pairs):
+        for name, got, right in pairs:
             if differences.close(got, right, differences.tolerance_of(call)):
                 continue
-            if np.shape(got) != np.shape(right) or (index == 0 and name == "value"):
+            if not _comparable(got, right):
                 return "", ""
             if not differences.is_float32(right):  # float32 cannot tell one formula from another
-                parts.append(
-                    (name, got.astype(np.float64), right, exercise.context(*call.arguments))
-                )
-    telling = [part for part in parts if not _is_a_multiple(part[1], part[2])]
-    if not telling:
+                context = exercise.context(*call.arguments)
+                cases.append(diagnosis.Case(got.astype(np.float64), right, context))
+                names.append(name)
+                says_itself = says_itself and _is_a_multiple(got, right)
+    if says_itself:
         return "", ""
-    found = first = diagnosis.diagnose(*telling[0][1:])
-    for _, *part in parts:
-        if found.causes:
-            found = diagnosis.diagnose(*part, causes=found.causes)
-    if found.cause is None:
+    formulas = (row for row in diagnosis.CAUSES if row.stage == "formula")
+    found = [row for row in formulas if all(row.residual(case) <= MATCH for case in cases)]
+    if len(found) != 1:
         return "", ""
-    (only,) = found.causes
-    return (
-        only.name,
-        f"{telling[0][0]}: {first if first.cause else f'{only.name}. {only.sentence}.'}",
-    )
+    return found[0].name, f"{', '.join(dict.fromkeys(names))}: {found[0].sentence}."
+
+
+def _comparable(got, right) -> bool:
+    """Whether this is a gradient that a formula may give: a wrong value, a number, is not."""
+    array = isinstance(got, np.ndarray) and got.shape == np.shape(right)
+    return array and bool(np.isfinite(got).all())
 
 
 def _is_a_multiple(got, right) -> bool:
