@@ -284,7 +284,11 @@ def states(frames: int, digit, *, per_digit: int = 3) -> np.ndarray:
 
 
 class Frames(NamedTuple):
-    """Frames of many recordings: (n, 1040) inputs, (n,) states, and (n,) whose frame each is."""
+    """Frames of many recordings: (n, 1040) inputs, (n,) states, and (n,) whose frame each is.
+
+    >>> Frames._fields
+    ('x', 'states', 'recording')
+    """
 
     x: np.ndarray
     states: np.ndarray
