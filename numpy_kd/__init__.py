@@ -41,6 +41,7 @@ _NAMES_OF = {
         "soft_cross_entropy_loss",
         "soft_target_loss",
     ),
+    "metrics": ("paired_difference",),
     "mlp": ("MLP",),
     "optimizers": ("SGD", "Adam"),
     "probability": (
@@ -60,7 +61,6 @@ _NAMES_OF = {
     "experiments": (),
     "initializers": (),
     "layers": (),
-    "metrics": (),
     "notebook": (),
     "plots": (),
     "schedules": (),
@@ -124,6 +124,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.losses import reverse_kl_loss as reverse_kl_loss
     from numpy_kd.losses import soft_cross_entropy_loss as soft_cross_entropy_loss
     from numpy_kd.losses import soft_target_loss as soft_target_loss
+    from numpy_kd.metrics import paired_difference as paired_difference
     from numpy_kd.mlp import MLP as MLP
     from numpy_kd.optimizers import SGD as SGD
     from numpy_kd.optimizers import Adam as Adam

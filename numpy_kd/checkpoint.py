@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
 from os import PathLike
 from pathlib import Path
@@ -107,7 +107,7 @@ def save(path: str | PathLike, run: Run, fingerprint: dict) -> None:
     >>> bool((fresh.mlp.parameters == run.mlp.parameters).all()), fresh.epoch
     (True, 1)
     """
-    header = {
+    header: dict[str, Any] = {
         "kind": KIND,
         "fingerprint": fingerprint,
         "history": asdict(run.history),
@@ -192,12 +192,14 @@ def _put_parameters(mlp: MLP, parameters: np.ndarray) -> None:
 
 
 def _history(lists: dict) -> History:
+    missing = {entry.name for entry in fields(History)} - set(lists)
+    if missing:
+        raise ValueError(f"the history must have entries for {sorted(missing)}")
     history = History(**lists)
     epochs = _checks.count("epochs done", len(history.loss))
-    full = {"loss": history.loss, **history.parts, "seconds": history.seconds}
-    full |= {"learning rate": history.learning_rate}
-    full |= {"accuracy": history.accuracy} if history.accuracy else {}
-    for name, values in full.items():
+    columns = {name: values for name, values in lists.items() if name not in ("parts", "accuracy")}
+    columns |= history.parts | ({"accuracy": history.accuracy} if history.accuracy else {})
+    for name, values in columns.items():
         if len(values) != epochs:
             raise ValueError(f"{name} must have {epochs} entries, got {len(values)}")
         for value in values:
@@ -220,7 +222,11 @@ def checksum(arrays) -> int:
     >>> checksum([np.arange(3, dtype=np.uint8)]) == zlib.crc32(bytes([0, 1, 2]))
     True
     """
-    return functools.reduce(lambda c, a: zlib.crc32(np.ascontiguousarray(a), c), arrays, 0)
+    total = 0
+    for array in arrays:
+        contiguous: Any = np.ascontiguousarray(array)
+        total = zlib.crc32(contiguous, total)
+    return total
 
 
 def description(function) -> str:
@@ -233,8 +239,8 @@ def description(function) -> str:
     'clip(min=0.5)'
     """
     if isinstance(function, functools.partial):
-        given = {**dict(enumerate(function.args)), **function.keywords}
-        shown = ", ".join(f"{name}={_shown(value)}" for name, value in given.items())
+        given = [*enumerate(function.args), *function.keywords.items()]
+        shown = ", ".join(f"{name}={_shown(value)}" for name, value in given)
         return f"{description(function.func)}({shown})"
     said = getattr(function, "description", None)
     return said if isinstance(said, str) else _name(function)
@@ -260,7 +266,8 @@ def arrays_of(mlp: MLP) -> list[np.ndarray]:
 
 
 def _name(function) -> str:
-    return getattr(function, "__qualname__", type(function).__qualname__)
+    kind = "none" if function is None else type(function).__qualname__
+    return getattr(function, "__qualname__", kind)
 
 
 def generators_of(function) -> list[np.random.Generator]:

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "numpy_kd"
 TESTS = Path(__file__).parent
 
 FLOORS = [
-    {"_checks", "_files", "_memory"},  # the ground, which every floor may stand on
+    {"_checks", "_files", "_progress"},  # the ground, which every floor may stand on
     {"_gradcheck"},  # the cellar: what one file of the ground floor is made of
     {"diagnosis"},
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
@@ -28,6 +28,7 @@ FLOORS = [
     {"plots", "exercises"},
     {"notebook"},
     {"notebooks_command"},
+    {"experiments_command"},
     {"__main__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -235,7 +236,13 @@ def test_public_functions_have_a_docstring_and_short_files_stay_short(path):
 
 @pytest.mark.parametrize("path", FILES, ids=id_of)
 def test_public_functions_of_the_library_have_an_example(path):
-    if room(path) in {"experiments", "exercises", "__main__", "notebooks_command"}:
+    if room(path) in {
+        "experiments",
+        "exercises",
+        "__main__",
+        "notebooks_command",
+        "experiments_command",
+    }:
         return  # commands and tasks: tried by their own tests
     if room(path).startswith("_"):
         return

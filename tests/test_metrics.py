@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from numpy_kd import metrics
 
@@ -64,9 +64,62 @@ def test_the_report_has_what_its_arguments_allow():
     assert set(map(type, full.values())) == {int, float}
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize("pairs", [2, 3, 20])
+def test_a_paired_difference_is_scipys_t_test(pairs, confidence):
+    rng = np.random.default_rng(pairs)
+    a, b = rng.integers(20, 40, size=(2, pairs))
+    a[:2], b[:2] = (30, 25), (30, 28)  # a tie, and a difference
+    ours = metrics.paired_difference(a, b, confidence=confidence)
+    theirs = stats.ttest_rel(a, b)
+    interval = theirs.confidence_interval(confidence)
+    assert ours.mean == pytest.approx((a - b).mean(), abs=1e-14)
+    assert ours.mean / ours.standard_error == pytest.approx(theirs.statistic, rel=1e-12)
+    assert (ours.low, ours.high) == pytest.approx((interval.low, interval.high), rel=1e-10)
+    assert (ours.fewer, ours.equal, ours.more) == (sum(a < b), sum(a == b), sum(a > b))
+    swapped = metrics.paired_difference(list(b), list(a), confidence=confidence)
+    assert (swapped.mean, swapped.low, swapped.fewer) == (-ours.mean, -ours.high, ours.more)
+
+
+def test_the_interval_of_a_paired_difference_covers_as_often_as_it_says():
+    """Pairs that share a large part of their spread, which the difference does not feel."""
+    rng = np.random.default_rng(5)
+    covered, widths = 0, []
+    for _ in range(1000):
+        shared = 50 * rng.normal(size=8)
+        found = metrics.paired_difference(shared + rng.normal(size=8), shared + rng.normal(size=8))
+        covered += found.low < 0 < found.high
+        widths.append(found.standard_error)
+    assert 930 <= covered <= 970  # three standard deviations about 950
+    assert np.mean(widths) == pytest.approx(np.sqrt(2 / 8), rel=0.06)
+
+
+def test_equal_runs_differ_by_nothing():
+    found = metrics.paired_difference([3, 4, 5], [3, 4, 5])
+    assert found == (0, 0, 0, 0, 0, 3, 0)
+    assert str(found) == "0.0 ± 0.0 (fewer on 0 of 3, equal on 3)"
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
+        (lambda: metrics.paired_difference([1], [2]), "errors must have shape .K,. with K >= 2"),
+        (lambda: metrics.paired_difference([1, 2], [2]), "other_errors must have shape .K,. with"),
+        (
+            lambda: metrics.paired_difference([1, 2, 3], [2, 3]),
+            r"other_errors must have the shape of errors, \(3,\), got \(2,\)",
+        ),
+        (lambda: metrics.paired_difference([1, np.nan], [1, 2]), "errors must be finite, got nan"),
+        (lambda: metrics.paired_difference([1, 2j], [1, 2]), "errors must be real"),
+        (lambda: metrics.paired_difference([1, 2], "ab"), "other_errors must be an array of numb"),
+        (
+            lambda: metrics.paired_difference([1, 2], [3, 4], confidence=1),
+            r"confidence must be a number in \[0, 1\), got 1",
+        ),
+        (
+            lambda: metrics.paired_difference([1, 2], [3, 4], confidence=0),
+            r"confidence must be a number in \(0, 1\), got 0",
+        ),
         (lambda: metrics.accuracy(Z, LABELS[:3]), "labels must have one row for each of the 200"),
         (lambda: metrics.accuracy(Z[:0], LABELS[:0]), "logits must not be empty"),
         (lambda: metrics.accuracy(Z * np.nan, LABELS), "logits must be finite, got nan"),

@@ -8,17 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
+from numpy_kd import _checks, _progress
 from numpy_kd._files import written_aside
 
 _CHUNK = 1 << 16
 
 
 def data_folders(
-    name: str, environ: Mapping[str, str] = os.environ, platform: str = sys.platform
+    name: str, environ: Mapping[str, str] | None = None, platform: str = sys.platform
 ) -> list[Path]:
     """The folders where the data set `name` may lie: `$NUMPY_KD_DATA`'s, then the user's cache.
 
     The cache is below `$XDG_CACHE_HOME`, else `~/.cache`; on Windows below `%LOCALAPPDATA%`.
+    `environ` stands for the environment variables.
 
     >>> environ = {"NUMPY_KD_DATA": "data", "XDG_CACHE_HOME": "cache"}
     >>> for folder in data_folders("mnist", environ, platform="linux"):
@@ -26,6 +28,7 @@ def data_folders(
     'data/mnist'
     'cache/numpy_kd/mnist'
     """
+    name, environ = str(_checks.path("name", name)), os.environ if environ is None else environ
     if platform == "win32":
         cache = environ.get("LOCALAPPDATA") or "~/AppData/Local"
     else:
@@ -80,8 +83,6 @@ def _get(url: str, limit: int, timeout: float, name: str) -> bytes:
     from urllib.error import HTTPError  # imported late: slow, and few runs fetch anything
     from urllib.request import urlopen
 
-    from tqdm import tqdm
-
     try:
         response = urlopen(url, timeout=timeout)
     except HTTPError as error:
@@ -90,7 +91,7 @@ def _get(url: str, limit: int, timeout: float, name: str) -> bytes:
     promised = response.headers.get("Content-Length", "")
     promised = int(promised) if promised.isdecimal() else None
     content = bytearray()
-    bar = tqdm(total=promised, unit="B", unit_scale=True, desc=name, disable=None)
+    bar = _progress.bar(promised, unit="B", unit_scale=True, desc=name)
     with response, bar:
         while len(content) <= limit and (piece := response.read(_CHUNK)):
             content += piece

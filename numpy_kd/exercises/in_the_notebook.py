@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import sys
 import types
 import warnings
 from collections.abc import Callable
@@ -16,8 +17,8 @@ import numpy as np
 
 from numpy_kd import gradcheck
 from numpy_kd.exercises import catalogue
-from numpy_kd.exercises.exercise import Answer, Exercise, fresh
-from numpy_kd.exercises.judging import wire
+from numpy_kd.exercises.exercise import Exercise
+from numpy_kd.exercises.judging.asking import ask
 from numpy_kd.exercises.judging.verdict import Verdict, judge, not_there
 
 LOCAL_SEED = 2**64 + 2015  # which no grader can draw: the numbers seen here are never those
@@ -25,7 +26,9 @@ PRE = (
     "margin: 0.3em 0 0 0; font-family: monospace; white-space: pre-wrap; word-break: normal; "
     "overflow-wrap: break-word"
 )
-HOME, ALLOWED = "numpy_kd", ("numpy", "math")
+HOME = "numpy_kd"
+THERE = {"numpy", "__main__", *sys.stdlib_module_names}  # what a grader has, too
+GRADER_HAS = "the grader has only NumPy and the standard library"
 
 
 class Report:
@@ -98,7 +101,7 @@ def examine(function: Callable, exercise: Exercise) -> tuple[Verdict, list[str]]
     plan = exercise.plan(LOCAL_SEED)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        answers = [_answer(function, call) for _, calls in plan for call in calls]
+        answers = [ask(function, call) for _, calls in plan for call in calls]
         verdict = judge(exercise, plan, answers)
         more = _slopes(function, exercise, plan) if verdict.status == "wrong" else []
     told = dict.fromkeys(str(warning.message) for warning in caught)
@@ -163,7 +166,7 @@ def out_of_reach(function: Callable, exercise: Exercise) -> str:
     module = str(getattr(function, "__module__", ""))
     if module.split(".")[0] == HOME and not module.startswith(f"{HOME}.exercises"):
         return f"this is the library's own {exercise.name}: write yours"
-    waiting, seen = [function], set()
+    there, waiting, seen = {*THERE, module.split(".")[0]}, [function], set()
     while waiting:
         current = waiting.pop()
         if not isinstance(current, types.FunctionType) or current in seen:
@@ -172,28 +175,30 @@ def out_of_reach(function: Callable, exercise: Exercise) -> str:
         names = _names_in(current.__code__)
         for name in sorted(names & current.__globals__.keys()):
             value = current.__globals__[name]
-            problem = _problem(name, value, names, exercise)
+            problem = _problem(name, value, names, exercise, there)
             if problem:
                 return problem
-            if _root(value) not in (HOME, *ALLOWED):
+            if _root(value) not in (HOME, "numpy"):
                 waiting.append(value)
     return ""
 
 
-def _problem(name: str, value, names: set[str], exercise: Exercise) -> str:
+def _problem(name: str, value, names: set[str], exercise: Exercise, there: set[str]) -> str:
     """Why a global name of the notebook will not be there when it is graded; '' if it will."""
     given = ", ".join(exercise.uses) or "none"
     if isinstance(value, types.ModuleType):
         root = value.__name__.split(".")[0]
         taken = sorted(names & set(dir(value)) - set(exercise.uses)) if root == HOME else []
-        if root not in (*ALLOWED, HOME):
-            return f"it uses the module {value.__name__}; the grader has only numpy and math"
+        if root not in (*there, HOME):
+            return f"it uses the module {value.__name__}; {GRADER_HAS}"
         if taken:
             return f"it uses {name}.{taken[0]}; given here from {HOME}: {given}"
         return ""
     own_name = getattr(value, "__name__", name)
     if _root(value) == HOME and callable(value) and own_name not in exercise.uses:
         return f"it uses {name} of {HOME}; given here from {HOME}: {given}"
+    if _root(value) not in (*there, HOME, ""):
+        return f"it uses {name} of {_root(value)}; {GRADER_HAS}"
     return ""
 
 
@@ -206,32 +211,12 @@ def _names_in(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names_in, inner))
 
 
-def _answer(function: Callable, arguments: tuple) -> Answer:
-    """One call, as the grader's child makes it."""
-    own = fresh(arguments)
-    try:
-        value = function(*own)
-    except NotImplementedError as error:
-        return Answer(failure="missing", text=str(error))
-    except MemoryError as error:
-        return Answer(failure="memory", text=f"MemoryError: {error}")
-    except Exception as error:  # noqa: BLE001 (students' code raises what it likes)
-        return Answer(failure="error", text=f"{type(error).__name__}: {error}"[:500])
-    return Answer(value=_plain(value), after=own)
-
-
-def _plain(value):
-    """A result as it would come back from the grader's child."""
-    arrays: list = []
-    return wire.decode(wire.encode(value, arrays), arrays)
-
-
 def _slopes(function: Callable, exercise: Exercise, plan) -> list[str]:
     """Whether each gradient is the slope of what it belongs to, by the complex step."""
     calls = {check.name: calls for check, calls in plan}
     lines, arguments = [], calls.get("gradient", plan[0][1])[0]
     for f, point, index in exercise.slope(function, arguments) if exercise.slope else []:
-        answer = _answer(function, arguments)
+        answer = ask(function, arguments)
         results = answer.value if isinstance(answer.value, tuple) else (answer.value,)
         result = results[index or 0] if len(results) == len(exercise.returns) else None
         slope = _differentiated(f, point)

@@ -51,10 +51,27 @@ def exhibit(
         ),
         mistakes=(Mistake("as it was", sentence, parts[0]), *mistakes),
         uses=TOOLS,
+        quantities=lambda *arguments: _numbers(signature.split(", "), arguments),
         gallery=Broken(*parts),
         slope=draws.slope_of_value if is_loss else None,
         context={soft: _soft_context, two_parts: draws.two_part_context}.get(reference),
     )
+
+
+LETTERS = {
+    "temperature": "T",
+    "soft_weight": "soft",
+    "hard_weight": "hard",
+    "learning_rate": "rate",
+    "share": "share",
+}
+
+
+def _numbers(names, arguments) -> dict[str, float]:
+    """The numbers among the arguments, by their letters, and the sizes of a batch of logits."""
+    given = dict(zip(names, arguments, strict=True))
+    sizes = draws.sizes_of(given["logits"]) if "logits" in given else {}
+    return {**sizes, **{LETTERS[name]: x for name, x in given.items() if name in LETTERS}}
 
 
 def _soft_context(logits, teacher_logits, temperature):
@@ -64,12 +81,12 @@ def _soft_context(logits, teacher_logits, temperature):
 
 def soft(z, v, T):
     """`T**2 KL(p || q)`, what most of the exhibits meant to compute."""
-    value, dlogits = losses.kl_loss(z, v, T)
+    value, dlogits = losses.kl_loss(z, v, temperature=T)
     return T * T * value, T * T * dlogits
 
 
 def two_parts(z, v, y, T, soft_weight, hard_weight):
     """The cost of `hinton_loss`, with its arguments in order."""
     return losses.hinton_loss(
-        z, v, y, temperature=T, soft_weight=soft_weight, hard_weight=hard_weight
+        z, v, labels=y, temperature=T, soft_weight=soft_weight, hard_weight=hard_weight
     )
