@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Teacher:
     """
 
     def __init__(self, network: MLP):
-        self.members = (_network("network", network),)
+        self.members: tuple[MLP, ...] = (_network("network", network),)
 
     @property
     def num_parameters(self) -> int:
@@ -192,21 +193,24 @@ def distill(
     _checks.one_of("teaching", teaching, TEACHING)
     consistent = augment is not None and teaching == "consistent"
     teacher = _teacher(teacher)
-    saved = isinstance(teacher, np.ndarray)
-    _check_answers(teacher, student, consistent) if saved else _check_pair(teacher, student)
-
-    answers = teacher if saved else teacher.logits(x, temperature=T)
+    lock: AbstractContextManager = nullcontext()
+    if isinstance(teacher, Teacher):
+        _check_pair(student, teacher)
+        answers, lock = teacher.logits(x, temperature=T), teacher.locked()
+    else:
+        _check_answers(student, teacher, consistent)
+        answers = teacher
     transfer = TransferSet(x, answers, labels, labelled)
-    rows = [getattr(transfer, name) for name in names]
     asked = functools.partial(_ask, teacher=teacher, T=T) if consistent else transfer.teacher_logits
+    rows = [getattr(transfer, name) for name in names]
     how = {"loss": loss, "augment": augment, "validation": validation} | training
-    with nullcontext() if saved else teacher.locked():
+    with lock:
         history = fit(student, transfer.x, (asked, *rows), **how)
     if validation is None:
-        report = evaluate(student, x, labels if labelled is None else None, teacher)
+        seen, truth, judge = x, labels if labelled is None else None, teacher
     else:
-        report = evaluate(student, *validation, None if saved else teacher)
-    return Distillation(history, transfer, report)
+        (seen, truth), judge = validation, teacher if isinstance(teacher, Teacher) else None
+    return Distillation(history, transfer, evaluate(student, seen, truth, judge))
 
 
 def evaluate(
@@ -265,7 +269,7 @@ def _by_name(logits, teacher_logits, *rows, loss, names):
     return loss(logits, teacher_logits, **dict(zip(names, rows, strict=True)))
 
 
-def _ask(rows, teacher: Teacher, T: float):
+def _ask(rows, teacher: Any, T: float) -> np.ndarray:
     """The answers of a teacher that is locked already, about the rows that the student sees."""
     return teacher._answers(rows, T)
 
@@ -292,7 +296,7 @@ def _network(name: str, network) -> MLP:
     return _checks.instance(name, network, MLP, "an MLP")
 
 
-def _check_pair(teacher: Teacher, student: MLP) -> None:
+def _check_pair(student: MLP, teacher: Teacher) -> None:
     """Student and teacher are different networks with the same interface."""
     for member in teacher.members:
         if member is student or np.shares_memory(member.parameters, student.parameters):
@@ -305,7 +309,7 @@ def _check_pair(teacher: Teacher, student: MLP) -> None:
         )
 
 
-def _check_answers(saved: np.ndarray, student: MLP, consistent: bool) -> None:
+def _check_answers(student: MLP, saved: np.ndarray, consistent: bool) -> None:
     """Saved answers have a column a class, and are about the rows as they were."""
     if consistent:
         raise ValueError(

@@ -114,7 +114,8 @@ class _Epoch:
 
     def __init__(self, number: int, first_step: int):
         self.number, self.step, self.learning_rate = number, first_step, math.nan
-        self.rows, self.loss, self.parts = 0, 0.0, {}
+        self.rows, self.loss = 0, 0.0
+        self.parts: dict[str, float] = {}
         self.start = time.perf_counter()
 
     def add(self, value, rows: int) -> None:

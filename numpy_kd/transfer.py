@@ -67,8 +67,12 @@ class TransferSet:
         rows = _checks.indices("rows", rows, len(self))
         if len(rows) == 0:
             raise ValueError("rows must pick at least one row, got none")
-        parts = (self.x, self.teacher_logits, self.labels, self.labelled)
-        return TransferSet(*(None if part is None else part[rows] for part in parts))
+        return TransferSet(
+            self.x[rows],
+            self.teacher_logits[rows],
+            None if self.labels is None else self.labels[rows],
+            None if self.labelled is None else self.labelled[rows],
+        )
 
     def mixed_with(self, other: TransferSet) -> TransferSet:
         """Both sets in one: labelled rows keep their labels, unlabelled ones stay without.
