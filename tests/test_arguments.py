@@ -14,7 +14,7 @@ import warnings
 
 import numpy as np
 import pytest
-from odd_values import MAY_ACCEPT, POOL, Is, kind_of
+from odd_values import MAY_ACCEPT, NOT_TRIED, POOL, Is, kind_of
 
 import numpy_kd as kd
 from numpy_kd import (
@@ -24,8 +24,6 @@ from numpy_kd import (
     limits,
     losses,
     metrics,
-    optimizers,
-    plots,
     probability,
     schedules,
     transfer,
@@ -61,13 +59,6 @@ def layer(kind, *arguments, ready=False, **named):
 
 def transfer_set():
     return kd.TransferSet(X, V, Y)
-
-
-FIGURE, _ = plots.new_figure(1, 1)
-
-
-def axes():
-    return plots.new_figure(2, 2)[1]
 
 
 def half_of_squares(x):
@@ -114,6 +105,7 @@ CALLS = {
     "losses.hinton_loss": lambda: (
         kd.hinton_loss,
         {"logits": Z, "teacher_logits": V, "labels": Y, "scale_by_t2": True, **WEIGHTS}
+        | {"parts": True}
         | {"labelled": Is(np.array([True, False, True]), "array", "nothing")},
     ),
     "losses.logit_matching_loss": lambda: (
@@ -149,7 +141,13 @@ CALLS = {
     ),
     "limits.relative_errors": lambda: (
         kd.relative_errors,
-        {"logits": Z, "teacher_logits": V, "temperatures": [1.0, 10.0], "center": True, "order": 1},
+        {
+            "logits": Z,
+            "teacher_logits": V,
+            "temperatures": Is([1.0, 10.0], "numbers"),
+            "center": True,
+            "order": 1,
+        },
     ),
     "metrics.accuracy": lambda: (metrics.accuracy, {"logits": Z, "labels": Y}),
     "metrics.agreement": lambda: (metrics.agreement, {"logits": Z, "teacher_logits": V}),
@@ -159,7 +157,11 @@ CALLS = {
         metrics.expected_calibration_error,
         {"logits": Z, "labels": Y, "bins": 5},
     ),
-    "metrics.report": lambda: (metrics.report, {"logits": Z, "labels": Y, "teacher_logits": V}),
+    "metrics.report": lambda: (
+        metrics.report,
+        {"logits": Z, "labels": Is(Y, "array", "nothing")}
+        | {"teacher_logits": Is(V, "array", "nothing")},
+    ),
     "metrics.paired_difference": lambda: (
         metrics.paired_difference,
         {"errors": [20, 21, 24], "other_errors": [22, 25, 24], "confidence": 0.75},
@@ -200,8 +202,7 @@ CALLS = {
     "schedules.cyclic": lambda: (schedules.cyclic, {"low": 0.1, "high": 0.5, "half_period": 5}),
     "schedules.warm_up": lambda: (
         schedules.warm_up,
-        {"schedule": Is(0.5, "number", "a function", "a class", "a float type", "another type")}
-        | {"steps": 10},
+        {"schedule": Is(0.5, "rate"), "steps": 10},
     ),
     "optimizers.SGD": lambda: (
         kd.SGD,
@@ -217,11 +218,12 @@ CALLS = {
         f"optimizers.{kind.__name__}.step": lambda kind=kind: (
             kind(max_norm=2.0).step,
             {"parameters": Z.ravel().copy(), "gradient": V.ravel(), "learning_rate": 0.1}
-            | {"weights": Is([], "object")},
+            | {
+                "weights": Is((), "object", "empty", "no rows", "an empty string", "an empty tuple")
+            },
         )
         for kind in (kd.SGD, kd.Adam)
     },
-    "optimizers.clip_columns": lambda: (optimizers.clip_columns, {"W": Z.copy(), "max_norm": 0.5}),
     "datasets.load_digits": lambda: (kd.load_digits, {"dtype": np.float64}),
     "datasets.load_letters": lambda: (
         kd.load_letters,
@@ -255,7 +257,10 @@ CALLS = {
         | {"seed": Is(RNG(), "seed", "nothing"), "bias": 0.5},
     ),
     "mlp.MLP.forward": lambda: (network().forward, {"x": X, "training": True}),
-    "mlp.MLP.backward": lambda: (pending().backward, {"dlogits": Z, "need_dx": True}),
+    "mlp.MLP.backward": lambda: (
+        pending().backward,
+        {"dlogits": Is(Z, "gradient"), "need_dx": True},
+    ),
     "mlp.MLP.logits": lambda: (network().logits, {"x": X, "batch_size": 2}),
     "mlp.MLP.predict": lambda: (network().predict, {"x": X}),
     "mlp.MLP.astype": lambda: (network().astype, {"dtype": np.float64}),
@@ -263,13 +268,13 @@ CALLS = {
     "mlp.MLP.load": lambda: (kd.MLP.load, {"path": PATH}),
     "training.fit": lambda: (
         kd.fit,
-        {"mlp": network(), "x": X, "targets": Is(Y, "array", "a function"), "epochs": 1}
+        {"mlp": network(), "x": X, "targets": Is(Y, "targets"), "epochs": 1}
         | {
             "loss": kd.cross_entropy_loss,
             "batch_size": 2,
             "optimizer": Is(kd.SGD(), "object", "nothing"),
         }
-        | {"schedule": Is(0.1, "number", "a function", "a class", "a float type", "another type")}
+        | {"schedule": Is(0.1, "rate")}
         | {"validation": Is((X, Y), "object", "nothing"), "patience": Is(1, "count", "nothing")}
         | {"rng": Is(RNG(), "seed", "nothing"), "augment": Is(None, "function", "nothing")}
         | {"progress": Is(False, "flag", "nothing"), "checkpoint": Is(None, "path", "nothing")},
@@ -285,7 +290,11 @@ CALLS = {
         }
         | {"labelled": Is(np.array([True, True, False]), "array", "nothing")}
         | {"augment": Is(None, "function", "nothing"), "teaching": "consistent"}
-        | {"validation": Is((X, Y), "object", "nothing"), "batch_size": 2, "schedule": 0.1},
+        | {
+            "validation": Is((X, Y), "object", "nothing"),
+            "batch_size": 2,
+            "schedule": Is(0.1, "rate"),
+        },
     ),
     "distillation.evaluate": lambda: (
         kd.evaluate,
@@ -338,25 +347,6 @@ CALLS = {
         {"key": "fair", "answer": Is(0.5, "number", "nothing")},
     ),
     "exercises.reveal": lambda: (kd.reveal, {"exercise": Is("repaired_07", "choice")}),
-    "plots.new_figure": lambda: (
-        plots.new_figure,
-        {"width": 3.0, "height": 2.0, "columns": 1, "rows": 1},
-    ),
-    "plots.save": lambda: (plots.save, {"figure": FIGURE, "path": PATH}),
-    "plots.digit": lambda: (plots.digit, {"pixels": np.linspace(0, 1, 9), "ax": axes()}),
-    "plots.probability_bars": lambda: (
-        plots.probability_bars,
-        {"p": P[0], "ax": axes(), "colour": Is(plots.BLUE, "colour"), "labels": Is(None, "words")},
-    ),
-    "plots.temperature_strip": lambda: (
-        plots.temperature_strip,
-        {"logits": Z[0], "temperatures": [1.0, 4.0]},
-    ),
-    "plots.limit_strip": lambda: (
-        plots.limit_strip,
-        {"logits": Z[0], "teacher_logits": V[0], "temperatures": [1.0, 4.0]},
-    ),
-    "plots.pulls": lambda: (plots.pulls, {"q": P[0], "p": P[1], "gradient": P[0] - P[1]}),
     "layers.Linear": lambda: (
         layers.Linear,
         {"W": V, "b": Is(np.ones(4), "array", "nothing")},
@@ -421,9 +411,9 @@ def has_nan(value) -> bool:
 
 # The mathematics between the doors: what calls it has checked what it hands on.
 NOT_DOORS = ["nothing"]
-NOT_TRIED: dict[str, set[str]] = {}
+LEFT_OUT: dict[str, set[str]] = {}
 
-WRITES = {"clip_columns", "step", "backward", "forward", "fit", "distill", "save"}  # and say so
+WRITES = {"step", "backward", "forward", "fit", "distill", "save"}  # and say so
 
 
 def outcome(name, argument, odd) -> str:
@@ -431,6 +421,8 @@ def outcome(name, argument, odd) -> str:
     call, arguments = CALLS[name]()
     right = arguments[argument]
     kind = right.kind if isinstance(right, Is) else kind_of(right)
+    if odd in NOT_TRIED.get(kind, ()):
+        return ""
     acceptable = odd in MAY_ACCEPT.get(kind, POOL) or (isinstance(right, Is) and odd in right.more)
     arguments = {k: v.value if isinstance(v, Is) else v for k, v in arguments.items()}
     arguments[argument] = one_of_its_kind(POOL[odd])
@@ -484,7 +476,7 @@ def test_the_right_call_is_right_and_has_every_argument(name):
     call, arguments = CALLS[name]()
     parameters = inspect.signature(call).parameters.values()
     needed = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    assert needed - NOT_TRIED.get(name, set()) <= set(arguments)
+    assert needed - LEFT_OUT.get(name, set()) <= set(arguments)
     with contextlib.suppress(FileNotFoundError):
         call(**{k: v.value if isinstance(v, Is) else v for k, v in arguments.items()})
 
