@@ -181,12 +181,12 @@ class Is:
         self.value, self.kind, self.more = value, kind, set(more)
 
 
-# Not tried: a function of somebody's own, as what it does when it is called is its own affair; and
-# a gradient that is not finite, which a network carries on as it is fed.
+# Not tried: a function of somebody's own, as what it does when it is called is its own affair;
+# a loss that needs no targets; a gradient that is not finite, which a network carries on as it is fed.
 NOT_TRIED = {
     "function": FUNCTIONS,
     "rate": FUNCTIONS,
-    "targets": FUNCTIONS,
+    "targets": FUNCTIONS | {"an empty tuple"},
     "gradient": {"NaN", "infinite", "complex NaN"},
 }
 

@@ -67,6 +67,7 @@ def half_of_squares(x):
 
 RNG = functools.partial(np.random.default_rng, 3)
 PATH = Is("no-such-file", "path")
+NO_PATH = Is("no-such-file", "path", "nothing")
 NAMES = Is("arithmetic", "choice")
 SOFT = {"temperature": T}
 
@@ -119,7 +120,7 @@ CALLS = {
             "teacher_logits": V,
             "sigma": 0.5,
             "fraction": 0.5,
-            "rng": RNG(),
+            "rng": Is(RNG(), "seed", "nothing"),
             "center": True,
         },
     ),
@@ -231,7 +232,7 @@ CALLS = {
     ),
     "datasets.load_mnist": lambda: (
         kd.load_mnist,
-        {"path": PATH, "download": False, "dtype": np.float64},
+        {"path": NO_PATH, "download": False, "dtype": np.float64},
     ),
     "datasets.data_folders": lambda: (datasets.data_folders, {"name": Is("mnist", "path")}),
     "datasets.StandardScaler.fit": lambda: (kd.StandardScaler().fit, {"x": X}),
@@ -284,7 +285,7 @@ CALLS = {
         {"student": network(), "teacher": Is(network(2), "array"), "x": X, "labels": Y, "epochs": 1}
         | {
             "loss": kd.hinton_loss,
-            "scale_by_t2": True,
+            "scale_by_t2": Is(True, "flag", "nothing"),
             **WEIGHTS,
             "rng": Is(RNG(), "seed", "nothing"),
         }
@@ -368,31 +369,36 @@ CALLS = {
 }
 
 
-def frozen(value, *, draws, seen=()):
-    """Something that tells whether a value, and all it is made of, is what it was.
-
-    With `draws` a generator may have moved on.
-    """
-    if isinstance(value, np.ndarray):
-        return value.shape, str(value.dtype), value.tobytes()
-    if isinstance(value, np.random.Generator):
-        return None if draws else repr(value.bit_generator.state)
+def frozen(value, parts=None, seen=None) -> list:
+    """What a value, and all that it is made of, looks like: a list to compare with a later one."""
+    parts, seen = ([], set()) if parts is None else (parts, seen)
+    while isinstance(value, np.ndarray) and isinstance(value.base, np.ndarray):
+        value = value.base  # of which many views need one look
     if id(value) in seen:
-        return "above"
-    seen = (*seen, id(value))
-    if isinstance(value, (list, tuple)):
-        return [frozen(item, draws=draws, seen=seen) for item in value]
-    if isinstance(value, dict):
-        return {key: frozen(item, draws=draws, seen=seen) for key, item in value.items()}
-    if inspect.ismethod(value):
-        return frozen(value.__self__, draws=draws, seen=seen)
-    if type(value).__module__.startswith("numpy_kd"):
-        slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
-        named = vars(value) if hasattr(value, "__dict__") else {}
-        return frozen(
-            {**named, **{n: getattr(value, n, None) for n in slots}}, draws=draws, seen=seen
-        )
-    return id(value)
+        return parts
+    seen.add(id(value))
+    if isinstance(value, np.ndarray):
+        parts.append((value.shape, value.dtype, value.tobytes()))
+    elif isinstance(value, np.random.Generator):
+        parts.append(value.bit_generator.state)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            frozen(item, parts, seen)
+    elif isinstance(value, dict):
+        for item in value.values():
+            frozen(item, parts, seen)
+    elif inspect.ismethod(value):
+        frozen(value.__self__, parts, seen)
+    elif type(value).__module__.startswith("numpy_kd"):
+        frozen(vars(value), parts, seen)
+    elif isinstance(value, (float, int, str, type(None))):
+        parts.append(value)
+    return parts
+
+
+def but_for_draws(parts: list) -> list:
+    """The same where a generator may have moved on."""
+    return [part for part in parts if not isinstance(part, dict)]
 
 
 def one_of_its_kind(value):
@@ -410,8 +416,23 @@ def has_nan(value) -> bool:
 
 
 # The mathematics between the doors: what calls it has checked what it hands on.
-NOT_DOORS = ["nothing"]
-LEFT_OUT: dict[str, set[str]] = {}
+NOT_DOORS = [
+    r"layers\.[a-z_]+",  # functions of arrays that the classes below call, once a layer and step
+    r"layers\.[A-Z]\w+\.(forward|backward)",  # and which an MLP calls
+    r"plots\..*",  # pictures of results that the library itself has made
+    r"notebook\..*",
+    r"distillation\.Distillation",  # a result
+]
+# Of these each argument gets a third of the values, the next argument another third.
+SLOW = {"distillation.distill", "exercises.check"}
+# What an argument is called by those it is handed on to.
+ALSO_CALLED = {"teacher": ["teacher_logits"], "targets": ["labels"], "name": ["function"]}
+# Views into a network's vectors, and what stands for the machine in tests.
+LEFT_OUT = {
+    "layers.Linear": {"dW", "db"},
+    "layers.BatchNorm": {"dgamma", "dbeta"},
+    "datasets.data_folders": {"environ", "platform"},
+}
 
 WRITES = {"step", "backward", "forward", "fit", "distill", "save"}  # and say so
 
@@ -427,17 +448,20 @@ def outcome(name, argument, odd) -> str:
     arguments = {k: v.value if isinstance(v, Is) else v for k, v in arguments.items()}
     arguments[argument] = one_of_its_kind(POOL[odd])
     everything = [call, arguments]
-    before, but_for_draws = (frozen(everything, draws=draws) for draws in (False, True))
+    before = frozen(everything)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             result = call(**arguments)
     except ValueError as error:
-        to_blame = arguments if acceptable else [argument]  # it may not go with another one
+        names = [argument, *ALSO_CALLED.get(argument, ())]
+        to_blame = [*arguments, *names] if acceptable else names  # it may not go with another one
         if not re.search(rf"\b({'|'.join(to_blame)})\b", str(error)):
             return f"does not name it: {str(error)[:100]!r}"
-        same = frozen(everything, draws=False) == before
+        same = frozen(everything) == before or kind == "targets"  # which the loss looks at, not fit
         return "" if same else f"changed something, then said {str(error)[:100]!r}"
+    except FloatingPointError as error:
+        return "" if acceptable and "schedule" in arguments else f"FloatingPointError: {error}"
     except OSError as error:
         right = acceptable and "path" in arguments
         return "" if right else f"{type(error).__name__}: {str(error)[:100]}"
@@ -447,9 +471,9 @@ def outcome(name, argument, odd) -> str:
         return f"accepted for a {kind}"
     if has_nan(result) and kind != "anything":
         return "gives NaN"
-    if name.split(".")[-1] not in WRITES and frozen(everything, draws=True) != but_for_draws:
-        return "changed what it was given"
-    return ""
+    if name.split(".")[-1] in WRITES or but_for_draws(frozen(everything)) == but_for_draws(before):
+        return ""
+    return "changed what it was given"
 
 
 @pytest.fixture(autouse=True)
@@ -464,8 +488,8 @@ def test_odd_arguments(name):
     _, arguments = CALLS[name]()
     wrong = {
         f"{argument} = {odd}: {what}"
-        for argument in arguments
-        for odd in POOL
+        for i, argument in enumerate(arguments)
+        for odd in (list(POOL)[i % 3 :: 3] if name in SLOW else POOL)
         if (what := outcome(name, argument, odd))
     }
     assert not wrong, "\n" + "\n".join(sorted(wrong))
