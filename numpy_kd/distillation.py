@@ -206,6 +206,7 @@ def distill(
     how = {"loss": loss, "augment": augment, "validation": validation} | training
     with lock:
         history = fit(student, transfer.x, (asked, *rows), **how)
+    judge: Teacher | np.ndarray | None
     if validation is None:
         seen, truth, judge = x, labels if labelled is None else None, teacher
     else:

@@ -8,6 +8,7 @@ for it. The classes remember that, and hold their weights and gradients as views
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
 
 import numpy as np
@@ -200,7 +201,9 @@ class Linear:
 class _Activation:
     """An elementwise function that remembers its output."""
 
-    _y = None
+    _y: np.ndarray | None = None
+    _function: Callable  # of a subclass: x -> y
+    _derivative: Callable  # and (dy, y) -> dx
 
     def forward(self, x, training: bool = False) -> np.ndarray:
         y = self._function(x)

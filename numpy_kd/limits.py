@@ -79,8 +79,9 @@ def _centered_difference(z, v, wide):
 
 def _expm1_minus(d):
     """`e^d - 1 - d`, by its Taylor series where |d| < 1/2 and the difference would cancel."""
-    near, series = np.abs(d.real) < 0.5, 1.0
+    near = np.abs(d.real) < 0.5
     x = np.where(near, d, 0)
+    series = np.ones_like(x)
     for k in range(17, 2, -1):  # 1 + d/3 (1 + d/4 (1 + ...)), to the last digit
         series = 1 + series * x / k
     return np.where(near, x * x / 2 * series, np.expm1(d) - d)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -60,14 +61,16 @@ class MLP:
         self._gradient = np.zeros_like(self._parameters)
         self._frozen = False
         # a child of the seed for the weights, and one for each place where dropout may act
-        children = _checks.generator("seed", seed).bit_generator.seed_seq.spawn(len(self.sizes))
+        seeds: Any = _checks.generator("seed", seed).bit_generator.seed_seq
+        children = seeds.spawn(len(self.sizes))
         weights_rng, *dropout_rngs = [np.random.default_rng(child) for child in children]
         self._build(dropout_rngs)
         self._fill(initializers.get(initializer), weights_rng, _checks.number("bias", bias))
 
     def _build(self, dropout_rngs) -> None:
         """The layers by name, in order."""
-        how, named = self._architecture, {}
+        how = self._architecture
+        named: dict[str, Any] = {}
         activation = ACTIVATIONS[how["activation"]]
         hidden = len(self.sizes) - 2
         if how["input_dropout"]:
@@ -220,7 +223,7 @@ class MLP:
         >>> list(mlp.state)
         ['batch_norm0.running_mean', 'batch_norm0.running_variance', 'dropout0.rng']
         """
-        state = {}
+        state: dict[str, Any] = {}
         for name, layer in self._named.items():
             if isinstance(layer, BatchNorm):
                 state |= {f"{name}.{which}": getattr(layer, which).copy() for which in RUNNING}
@@ -374,7 +377,7 @@ def _architecture(sizes, activation, dropout, input_dropout, batch_norm) -> dict
 
 def _blocks(sizes, batch_norm: bool) -> dict[str, tuple[slice, tuple[int, ...]]]:
     """Where each layer's arrays lie in the flat vector: name -> (slice, shape)."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for i, (inputs, units) in enumerate(pairwise(sizes)):
         shapes[f"linear{i}.W"] = (inputs, units)
         if batch_norm and i < len(sizes) - 2:

@@ -23,7 +23,9 @@ class _Optimizer:
         self.weight_decay = _checks.non_negative("weight_decay", weight_decay)
         self.max_norm = None if max_norm is None else _checks.positive("max_norm", max_norm)
         self._names = averages
-        self.state = {}
+        self._steps = 0
+        self._kind: tuple[tuple[int, ...], np.dtype] | None = None
+        self._averages: list[np.ndarray] = []
 
     def step(self, parameters, gradient, learning_rate: float, weights=None) -> None:
         """One update of the vector `parameters`, in place, against `gradient` of the same length.
