@@ -57,7 +57,6 @@ _NAMES_OF = {
     "training": ("fit",),
     "transfer": ("TransferSet", "munge"),
     # modules that are used by their own name alone
-    "checkpoint": (),
     "experiments": (),
     "initializers": (),
     "layers": (),
@@ -71,7 +70,6 @@ _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in na
 __all__ = list(_MODULE_OF)
 
 if TYPE_CHECKING:  # the same once more, for those who read the source without running it
-    from numpy_kd import checkpoint as checkpoint
     from numpy_kd import datasets as datasets
     from numpy_kd import distillation as distillation
     from numpy_kd import exercises as exercises

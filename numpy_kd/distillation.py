@@ -279,8 +279,8 @@ def _teacher(teacher) -> Teacher | np.ndarray:
         return Teacher(teacher) if isinstance(teacher, MLP) else teacher
     kinds = "an MLP, a Teacher, an Ensemble or an array of logits (n, N)"
     _checks.instance("teacher", teacher, (np.ndarray, list), kinds)
-    answers = _checks.batch("teacher", teacher)
-    p = np.clip(answers.real, -1, 2)  # where a sum cannot overflow
+    answers = _checks.real_batch("teacher", teacher)
+    p = np.clip(answers, -1, 2)  # where a sum cannot overflow
     if (
         p.min() >= 0 and p.max() <= 1.001 and np.abs(p.sum(axis=-1) - 1).mean() < 0.05
     ):  # even rounded

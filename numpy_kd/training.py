@@ -188,7 +188,7 @@ def _check_parts(mlp, loss, optimizer, augment, progress, checkpoint) -> None:
     if progress is not None:
         _checks.flag("progress", progress)
     if checkpoint is not None:
-        _checks.instance("checkpoint", checkpoint, (str, PathLike), "the path of a file or None")
+        _checks.path("checkpoint", checkpoint)
 
 
 def _inputs(name: str, x, mlp) -> np.ndarray:

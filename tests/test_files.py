@@ -202,6 +202,7 @@ def test_without_a_standard_error_stream_there_is_no_bar(monkeypatch, stream):
 
 def test_a_bar_shows_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     for shown, seen in ((None, False), (False, False), (True, True)):
         with _progress.bar(3, shown=shown, leave=True) as bar:
             bar.update(3)
