@@ -183,6 +183,7 @@ def hinton_loss(
     soft_weight = _checks.non_negative("soft_weight", soft_weight)
     hard_weight = _checks.non_negative("hard_weight", hard_weight)
     scale_by_t2 = _checks.flag("scale_by_t2", scale_by_t2)
+    parts = _checks.flag("parts", parts)
     y, counts = _labels_that_count(labels, labelled, hard_weight, z)
 
     soft, hard, dlogits = 0.0, 0.0, np.zeros_like(z)
@@ -220,7 +221,7 @@ def logit_matching_loss(logits, teacher_logits, *, center: bool = True) -> Loss:
     (2.0, array([[-2.,  0.]]))
     """
     z, v = _student_and_teacher(logits, teacher_logits)
-    return _logit_matching(z, v, center)
+    return _logit_matching(z, v, _checks.flag("center", center))
 
 
 def noisy_logit_matching_loss(
@@ -250,6 +251,7 @@ def noisy_logit_matching_loss(
     z, v = _student_and_teacher(logits, teacher_logits)
     sigma = _checks.non_negative("sigma", sigma)
     fraction = _checks.fraction("fraction", fraction)
+    center = _checks.flag("center", center)
     rng = _checks.generator("rng", rng)
     chosen = rng.random((len(v), 1)) < fraction
     noise = chosen * rng.standard_normal(v.shape).astype(v.real.dtype)

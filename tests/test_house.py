@@ -28,6 +28,7 @@ FLOORS = [
     {"plots", "exercises"},
     {"notebook"},
     {"notebooks_command"},
+    {"experiments_command"},
     {"__main__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -167,7 +168,7 @@ def test_the_table_of_names_is_the_one_that_type_checkers_read():
 
 def test_every_room_with_a_door_can_be_reached_from_the_package():
     rooms = {room(path) for path in FILES}
-    hidden = {"diagnosis", "notebooks_command"}  # parts of another room
+    hidden = {"checkpoint", "diagnosis", "notebooks_command"}  # parts of another room
     assert {name for name in rooms if not name.startswith("_")} - hidden <= set(kd._NAMES_OF)
 
 
@@ -235,7 +236,13 @@ def test_public_functions_have_a_docstring_and_short_files_stay_short(path):
 
 @pytest.mark.parametrize("path", FILES, ids=id_of)
 def test_public_functions_of_the_library_have_an_example(path):
-    if room(path) in {"experiments", "exercises", "__main__", "notebooks_command"}:
+    if room(path) in {
+        "experiments",
+        "exercises",
+        "__main__",
+        "notebooks_command",
+        "experiments_command",
+    }:
         return  # commands and tasks: tried by their own tests
     if room(path).startswith("_"):
         return
