@@ -24,7 +24,16 @@ from hypothesis import strategies as st
 from numpy_kd.__main__ import main
 from numpy_kd.exercises import catalogue, in_the_notebook
 from numpy_kd.exercises.exercise import Answer
-from numpy_kd.exercises.grading import child, filter, gradebook, grader, names, sandbox, submission
+from numpy_kd.exercises.grading import (
+    child,
+    filter,
+    gradebook,
+    grader,
+    names,
+    sandbox,
+    submission,
+    workers,
+)
 from numpy_kd.exercises.grading.folder import find_submissions, grade_folder, left_out
 from numpy_kd.exercises.grading.grader import Settings, grade_file
 from numpy_kd.exercises.grading.sandbox import Found, Job, Limits, Run
@@ -487,20 +496,19 @@ def test_the_filter_is_the_same_on_both_architectures():
         assert lines[-1] == (filter.RETURN, 0, 0, filter.REFUSE)
 
 
-def test_a_worker_that_dies_costs_its_file_alone(tmp_path, monkeypatch):
-    from numpy_kd.exercises.grading import workers
-
-    program = workers.PROGRAM.replace(
-        "main()",
-        "from numpy_kd.exercises.grading import grader; import os; was = grader.bytes_of\n"
-        "grader.bytes_of = lambda p: os._exit(9) if p.name == 'b.py' else was(p)\nmain()",
-    )
-    monkeypatch.setattr(workers, "PROGRAM", program)
-    written(tmp_path / "in", dict.fromkeys(("a.py", "b.py", "c.py"), GOOD))
-    book = grade_folder(tmp_path / "in", tmp_path / "g.csv", PLAIN, progress=False)
-    points = {row[0]: row[4] for row in book.rows() if row[3] == "softmax"}
-    assert points == {"a": 5, "b": 0, "c": 5}
-    assert "it ended the process that graded it" in "\n".join(book.remarks())
+def test_a_worker_that_dies_costs_its_file_alone(tmp_path):
+    files = written(tmp_path / "in", dict.fromkeys(("a.py", "b.py", "c.py"), GOOD))
+    with sandbox.numpy_links() as links:
+        worker = workers.Worker(files, links, PLAIN)
+        worker.start()
+        first = worker.grade(files / "a.py")
+        worker.process.kill()
+        worker.process.join()
+        second, third = worker.grade(files / "b.py"), worker.grade(files / "c.py")
+        worker.end()
+    got = [record["sheets"][0]["verdicts"][1]["points"] for record in (first, second, third)]
+    assert got == [5, 0, 5]
+    assert "it ended the process that graded it" in second["problem"]
 
 
 def test_an_answer_that_cannot_be_judged_is_a_row(links, tmp_path, monkeypatch):

@@ -10,8 +10,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
+from numpy_kd import _progress
 from numpy_kd.exercises.grading import gradebook, grader, names, sandbox, workers
 from numpy_kd.exercises.grading.grader import Settings
 from numpy_kd.exercises.grading.sandbox import Found
@@ -37,12 +36,15 @@ def grade_folder(
         raise ValueError(f"wrap must begin with a command that exists, got {settings.wrap!r}")
     with sandbox.numpy_links() as links, sandbox.closed_to_inspection():
         active = sandbox.works(links, settings.limits, settings.wrap)
-        shown, stopped = None if progress else True, False
+        shown, stopped = None if progress else False, False
         with gradebook.opened(out, asdict(settings), active) as book:
             try:
-                with closing(workers.grade_all(paths, folder, links, settings, jobs)) as records:
-                    for record in tqdm(records, total=len(paths), unit="file", disable=shown):
+                bar = _progress.bar(len(paths), shown=shown, unit="file")
+                results = workers.grade_all(paths, folder, links, settings, jobs)
+                with bar, closing(results) as records:
+                    for record in records:
                         book.add(record)
+                        bar.update()
             except KeyboardInterrupt:
                 stopped = True
                 for path in paths[len(book.records) :]:
