@@ -97,8 +97,8 @@ class Found:
 
     problem: str = ""
     sheet: str = ""
-    own: tuple[str, ...] = ()
-    """wanted functions that are there"""
+    own: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """wanted functions that are there, and which of these each of them reaches"""
     checked: tuple[str, ...] = ()
     """those that were checked in another state of the notebook than its last"""
     lost: dict[str, str] = field(default_factory=dict)
@@ -463,13 +463,19 @@ def _found(header: dict, job: Job) -> Found:
     def texts(value, most=wire.TEXT) -> tuple[str, ...]:
         return tuple(str(text)[:most] for text in value[:50]) if isinstance(value, list) else ()
 
-    lost = header.get("lost") if isinstance(header.get("lost"), dict) else {}
+    def named(value) -> dict:
+        """The entries of a table that are about wanted functions."""
+        return {
+            name: value[name] for name in job.wanted if isinstance(value, dict) and name in value
+        }
+
+    own = named(header.get("own"))
     return Found(
         problem=str(header.get("problem", ""))[: wire.TEXT],
         sheet=str(header.get("sheet", ""))[:4],
-        own=tuple(name for name in job.wanted if name in texts(header.get("own"))),
-        checked=tuple(name for name in job.wanted if name in texts(header.get("checked"))),
-        lost={name: str(lost[name])[:300] for name in job.wanted if name in lost},
+        own={name: tuple(named(dict.fromkeys(texts(own[name])))) for name in own},
+        checked=tuple(named(dict.fromkeys(texts(header.get("checked"))))),
+        lost={name: str(text)[:300] for name, text in named(header.get("lost")).items()},
         notes=texts(header.get("notes")),
         active=texts(header.get("active"), wire.NAME),
     )
