@@ -242,7 +242,7 @@ class Child:
         command = [sys.executable, "-S", "-s", "-P", "-B", "-c", PROGRAM, str(links)]
         try:
             self._process = subprocess.Popen(
-                shlex.split(wrap) + command,
+                _wrapping(wrap) + command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -455,6 +455,12 @@ class Child:
         """The same words whichever clock it was: which comes first depends on the machine."""
         one, all_ = self._limits.seconds, self._limits.together
         return Ended("timeout", f"no answer in time ({one:g} seconds, {all_:g} for a whole file)")
+
+
+def _wrapping(wrap: str) -> list[str]:
+    """The words of a wrapping command, its program found as the grader finds it."""
+    words = shlex.split(wrap)
+    return [*(shutil.which(word) or word for word in words[:1]), *words[1:]]
 
 
 def _found(header: dict, job: Job) -> Found:
