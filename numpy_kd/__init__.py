@@ -19,6 +19,7 @@ _NAMES_OF = {
         "load_digits",
         "load_letters",
         "load_mnist",
+        "load_spoken_digits",
         "train_test_split",
     ),
     "distillation": ("Ensemble", "Teacher", "distill", "evaluate"),
@@ -95,6 +96,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.datasets import load_digits as load_digits
     from numpy_kd.datasets import load_letters as load_letters
     from numpy_kd.datasets import load_mnist as load_mnist
+    from numpy_kd.datasets import load_spoken_digits as load_spoken_digits
     from numpy_kd.datasets import train_test_split as train_test_split
     from numpy_kd.distillation import Ensemble as Ensemble
     from numpy_kd.distillation import Teacher as Teacher

@@ -133,6 +133,7 @@ class Distillation:
 
     history: History
     transfer: TransferSet
+    """examples, and the teacher's answers about them as they are"""
     report: dict[str, float]
     """`numpy_kd.metrics.report` of the student beside its teacher, on the validation data, or
     on the transfer set where there are none"""
@@ -176,9 +177,9 @@ def distill(
 
     Returns: a `Distillation`: history (with the soft and the hard part of `hinton_loss` apart),
     transfer set and report.
-    Raises `ValueError` where student and teacher are the same network or share parameters,
-    where their widths differ, where saved answers look like probabilities or cannot be asked
-    about augmented rows, where the loss cannot be called so, and as loss and `fit`.
+    Raises `ValueError` where student and teacher are the same network or their widths differ,
+    where saved answers look like probabilities or would be asked about augmented rows, where the
+    loss cannot be called so, and as loss and `fit`.
 
     >>> x = np.random.default_rng(0).normal(size=(64, 2))
     >>> teacher, student = MLP([2, 16, 3], seed=1), MLP([2, 4, 3], seed=2)
@@ -206,11 +207,8 @@ def distill(
     how = {"loss": loss, "augment": augment, "validation": validation} | training
     with lock:
         history = fit(student, transfer.x, (asked, *rows), **how)
-    judge: Teacher | np.ndarray | None
-    if validation is None:
-        seen, truth, judge = x, labels if labelled is None else None, teacher
-    else:
-        (seen, truth), judge = validation, teacher if isinstance(teacher, Teacher) else None
+    seen, truth = validation or (x, labels if labelled is None else None)
+    judge = teacher if validation is None or isinstance(teacher, Teacher) else None
     return Distillation(history, transfer, evaluate(student, seen, truth, judge))
 
 
@@ -300,7 +298,7 @@ def _network(name: str, network) -> MLP:
 def _check_pair(student: MLP, teacher: Teacher) -> None:
     """Student and teacher are different networks with the same interface."""
     for member in teacher.members:
-        if member is student or np.shares_memory(member.parameters, student.parameters):
+        if member is student:
             raise ValueError("student and teacher must be different networks, got the same one")
     widths = (student.sizes[0], student.sizes[-1])
     if widths != teacher.sizes:

@@ -195,7 +195,7 @@ def test_without_a_standard_error_stream_there_is_no_bar(monkeypatch, stream):
     if stream is not None:
         stream.close()
     monkeypatch.setattr(sys, "stderr", stream)
-    for shown in (None, False) if stream is not None else (None, False, True):
+    for shown in (None, False, True):
         with _progress.bar(3, shown=shown) as bar:
             bar.update()
 

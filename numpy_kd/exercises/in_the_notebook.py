@@ -77,7 +77,7 @@ def check(function: Callable, name: str = "", *, points: float | None = None):
     hardmax: 3 of 4 points (not all numbers are right)
       ok    values (2/2)
       ok    contract (1/1)
-      WRONG extremes (0/1): 2 of 6 entries of hardmax are off; the worst at [0, 2] is 1; needed is 0
+      WRONG extremes (0/1): 14 of 180 entries of hardmax are off; the worst at [0, 14] is 1; needed is 0
       What it looks like: both entries of a tie got a 1, so the row sums to 2. `z == z.max()` does that; `argmax` takes the first only.
       Stuck? kd.hint("hardmax", 1), then 2 and 3.
     """
