@@ -341,7 +341,7 @@ def active_specialists(p, sets: Sequence, *, top: int = 1) -> np.ndarray:
     if top > p.shape[1]:
         raise ValueError(f"top must be at most the {p.shape[1]} classes, got {top}")
     likely = np.argsort(-p, axis=1, kind="stable")[:, :top]
-    return ~outside[:, likely].all(axis=-1).T
+    return np.logical_or.reduce(~outside[:, likely], axis=-1).T
 
 
 def combined(
