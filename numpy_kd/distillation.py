@@ -101,8 +101,7 @@ class Ensemble(Teacher):
     """
 
     def __init__(self, members, average: str = "arithmetic"):
-        if isinstance(members, str) or not np.iterable(members):
-            raise ValueError(f"members must be several networks, got {_checks.shown(members)}")
+        members = _checks.several("members", members, "several networks", at_least=0)
         self.members = tuple(_network("members", member) for member in members)
         self.average = _checks.one_of("average", average, ("arithmetic", "geometric"))
         shapes = {(member.sizes[0], member.sizes[-1]) for member in self.members}
