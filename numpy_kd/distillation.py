@@ -227,10 +227,13 @@ def evaluate(
     True
     """
     _checks.instance("network", network, (MLP, Teacher), "an MLP, a Teacher or an Ensemble")
+    logits = network.logits(x)
     answers = None if teacher is None else _teacher(teacher)
     if isinstance(answers, Teacher):
         answers = answers.logits(x)
-    return metrics.report(network.logits(x), labels, answers)
+    if answers is not None:
+        _checks.same_shape("the teacher's answers", answers, "the network's", logits)
+    return metrics.report(logits, labels, answers)
 
 
 def _bound(loss, settings: dict, labels, labelled):
