@@ -17,6 +17,7 @@ _NAMES_OF = {
         "batches",
         "jitter",
         "load_digits",
+        "load_letters",
         "load_mnist",
         "train_test_split",
     ),
@@ -109,6 +110,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.datasets import batches as batches
     from numpy_kd.datasets import jitter as jitter
     from numpy_kd.datasets import load_digits as load_digits
+    from numpy_kd.datasets import load_letters as load_letters
     from numpy_kd.datasets import load_mnist as load_mnist
     from numpy_kd.datasets import train_test_split as train_test_split
     from numpy_kd.decoupled import decoupled_loss as decoupled_loss

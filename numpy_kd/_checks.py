@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import reprlib
 import sys
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -353,6 +355,17 @@ def instance(name: str, x, kind: type[T] | tuple[type[T], ...], needed: str) -> 
     if not isinstance(x, kind):
         raise ValueError(f"{name} must be {needed}, got {shown(x)}")
     return x
+
+
+def path(name: str, x) -> Path:
+    """`x`, a string or path-like object, as a `Path`."""
+    try:
+        text = os.fspath(x)
+    except Exception:  # noqa: BLE001 (an object's own __fspath__ may raise anything)
+        text = ""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"{name} must be a path, got {shown(x)}")
+    return Path(text)
 
 
 def generator(name: str, rng, *, required: bool = False) -> np.random.Generator:

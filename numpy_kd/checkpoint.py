@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from numbers import Real
 from os import PathLike
 from pathlib import Path
@@ -192,12 +192,14 @@ def _put_parameters(mlp: MLP, parameters: np.ndarray) -> None:
 
 
 def _history(lists: dict) -> History:
+    missing = {entry.name for entry in fields(History)} - set(lists)
+    if missing:
+        raise ValueError(f"the history must have entries for {sorted(missing)}")
     history = History(**lists)
     epochs = _checks.count("epochs done", len(history.loss))
-    full = {"loss": history.loss, **history.parts, "seconds": history.seconds}
-    full |= {"learning rate": history.learning_rate}
-    full |= {"accuracy": history.accuracy} if history.accuracy else {}
-    for name, values in full.items():
+    columns = {name: values for name, values in lists.items() if name not in ("parts", "accuracy")}
+    columns |= history.parts | ({"accuracy": history.accuracy} if history.accuracy else {})
+    for name, values in columns.items():
         if len(values) != epochs:
             raise ValueError(f"{name} must have {epochs} entries, got {len(values)}")
         for value in values:
@@ -260,7 +262,8 @@ def arrays_of(mlp: MLP) -> list[np.ndarray]:
 
 
 def _name(function) -> str:
-    return getattr(function, "__qualname__", type(function).__qualname__)
+    kind = "none" if function is None else type(function).__qualname__
+    return getattr(function, "__qualname__", kind)
 
 
 def generators_of(function) -> list[np.random.Generator]:

@@ -1,33 +1,31 @@
 """The layers of a network: the mathematics in functions, the memory in small classes.
 
-Each forward function stands beside its backward, whose signature says what must be remembered in
-between. The classes only remember: they hold their weights as views, and keep the arrays that a
-training step fills again and again (so what a training-mode call returns is valid until the next
-one; what an inference-mode call returns is the caller's). `x` is a mini-batch of shape (B, D), in
-the dtype of the weights; `dy` is the gradient of the cost with respect to `y`, and likewise `dx`,
-`dW`, `db`. Every function also takes complex arrays, compared by their real part.
+`x` is a mini-batch (B, D) in the dtype of the weights; `dy` is the gradient of the cost with
+respect to `y`, and likewise `dx`, `dW`, `db`. Each function returns new arrays, and also takes
+complex ones, compared by their real part; the signature of a backward says what must be remembered
+for it. The classes remember that, and hold their weights and gradients as views.
 """
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import numpy as np
 
 from numpy_kd import _checks
-from numpy_kd._memory import Buffer, recall
 
 
-def linear(x, W, b=None, *, out=None) -> np.ndarray:
+def linear(x, W, b=None) -> np.ndarray:
     """`y = x W + b`: (B, D), (D, M), (M,) -> (B, M); column j of W is what unit j listens to.
 
     >>> linear(np.array([[1.0, 2.0]]), np.array([[1.0, 0.0, 3.0], [0.0, 1.0, 1.0]]), np.ones(3))
     array([[2., 3., 6.]])
     """
-    y = np.matmul(x, W, out=out)
-    return y if b is None else np.add(y, b, out=out)
+    return x @ W if b is None else x @ W + b
 
 
-def linear_backward(dy, x, W, *, need_dx=True, need_db=True, out=(None, None, None)):
-    """The gradients (dx, dW, db) of `linear`; `None` for one that is not needed.
+def linear_backward(dy, x, W, *, need_dx: bool = True):
+    """The gradients (dx, dW, db) of `linear`; `dx` is None where it is not needed.
 
     One number each:  y = x w + b, so dC/dx = dy w, dC/dw = x dy, dC/db = dy.
     In a batch w and b act on every row, so their shares add up over the rows n:
@@ -35,90 +33,70 @@ def linear_backward(dy, x, W, *, need_dx=True, need_db=True, out=(None, None, No
         dW[d, m] = sum_n x[n, d] dy[n, m]     dW = x^T dy
         db[m]    = sum_n dy[n, m]
 
-    >>> dx, dW, db = linear_backward(np.array([[1.0, 2.0]]), np.array([[3.0]]), np.ones((1, 2)))
-    >>> dx, dW, db
+    >>> linear_backward(np.array([[1.0, 2.0]]), np.array([[3.0]]), np.ones((1, 2)))
     (array([[3.]]), array([[3., 6.]]), array([1., 2.]))
     """
-    dx, dW, db = out
-    dx = np.matmul(dy, W.T, out=dx) if need_dx else None
-    dW = np.matmul(x.T, dy, out=dW)
-    db = dy.sum(axis=0, out=db) if need_db else None
+    dx = dy @ W.T if need_dx else None
+    dW = x.T @ dy
+    db = dy.sum(axis=0)
     return dx, dW, db
 
 
-# --- activations ----------------------------------------------------------------------------
-
-
-def relu(x, *, out=None) -> np.ndarray:
+def relu(x) -> np.ndarray:
     """`max(x, 0)`, elementwise; a complex number counts as positive when its real part is.
 
     >>> relu(np.array([-1.0, 0.0, 2.0]))
     array([0., 0., 2.])
     """
-    if x.dtype.kind == "c":
-        return np.multiply(x, x.real > 0, out=out)
-    return np.maximum(x, 0, out=out)
+    return x * (x.real > 0) if x.dtype.kind == "c" else np.maximum(x, 0)
 
 
-def relu_backward(dy, y, *, out=None) -> np.ndarray:
+def relu_backward(dy, y) -> np.ndarray:
     """`dx` of `relu`: y = x where x > 0, else 0; so dx = dy where y > 0, else 0 (0 at x = 0 too).
 
     >>> relu_backward(np.array([5.0, 5.0, 5.0]), relu(np.array([-1.0, 0.0, 2.0])))
     array([0., 0., 5.])
     """
-    dx = np.greater(y.real, 0, out=out)
-    return np.multiply(dx, dy, out=out)
+    return dy * (y.real > 0)
 
 
-def tanh(x, *, out=None) -> np.ndarray:
+def tanh(x) -> np.ndarray:
     """`tanh(x)`, elementwise.
 
     >>> tanh(np.array([0.0, 1.0])).round(4)
     array([0.    , 0.7616])
     """
-    return np.tanh(x, out=out)
+    return np.tanh(x)
 
 
-def tanh_backward(dy, y, *, out=None) -> np.ndarray:
+def tanh_backward(dy, y) -> np.ndarray:
     """`dx` of `tanh`: with y = sinh x / cosh x, dy/dx = 1 - y^2, so dx = dy (1 - y^2).
 
     >>> tanh_backward(np.array([1.0, 1.0]), tanh(np.array([0.0, 1.0]))).round(4)
     array([1.  , 0.42])
     """
-    dx = np.multiply(y, y, out=out)
-    dx = np.subtract(1, dx, out=dx)
-    return np.multiply(dx, dy, out=dx)
+    return dy * (1 - y * y)
 
 
-def sigmoid(x, *, out=None) -> np.ndarray:
+def sigmoid(x) -> np.ndarray:
     """`1 / (1 + exp(-x))`, elementwise, as `(1 + tanh(x / 2)) / 2`, which cannot overflow.
 
     >>> sigmoid(np.array([-1000.0, 0.0, 1.0])).round(4)
     array([0.    , 0.5   , 0.7311])
     """
-    y = np.multiply(x, 0.5, out=out)
-    y = np.tanh(y, out=y)
-    y += 1
-    y *= 0.5
-    return y
+    return (1 + np.tanh(x / 2)) / 2
 
 
-def sigmoid_backward(dy, y, *, out=None) -> np.ndarray:
-    """`dx` of `sigmoid`: dy/dx = exp(-x) / (1 + exp(-x))^2 = y (1 - y) = 1/4 - (y - 1/2)^2.
+def sigmoid_backward(dy, y) -> np.ndarray:
+    """`dx` of `sigmoid`: dy/dx = exp(-x) / (1 + exp(-x))^2 = y (1 - y), so dx = dy y (1 - y).
 
     >>> sigmoid_backward(np.array([1.0, 1.0]), sigmoid(np.array([0.0, 1.0]))).round(4)
     array([0.25  , 0.1966])
     """
-    dx = np.subtract(y, 0.5, out=out)
-    dx = np.multiply(dx, dx, out=dx)
-    dx = np.subtract(0.25, dx, out=dx)
-    return np.multiply(dx, dy, out=dx)
+    return dy * y * (1 - y)
 
 
-# --- batch normalisation --------------------------------------------------------------------
-
-
-def batch_norm(x, gamma, beta, epsilon=1e-5, *, out=(None, None)):
+def batch_norm(x, gamma, beta, epsilon=1e-5):
     """Each column to mean 0 and variance 1 over the batch, then scaled and shifted (training).
 
     Ioffe and Szegedy 2015, algorithm 1: `x_hat = (x - mean) / sqrt(variance + epsilon)` and
@@ -129,16 +107,13 @@ def batch_norm(x, gamma, beta, epsilon=1e-5, *, out=(None, None)):
     >>> y.round(3).ravel(), mean, variance
     (array([-1.,  1.]), array([2.]), array([1.]))
     """
-    out, x_hat = out
-    mean = x.sum(axis=0) / len(x)
-    x_hat = np.subtract(x, mean, out=x_hat)
-    variance = np.einsum("nd,nd->d", x_hat, x_hat) / len(x)
-    x_hat /= np.sqrt(variance + epsilon)
-    y = np.add(np.multiply(x_hat, gamma, out=out), beta, out=out)
-    return y, x_hat, mean, variance
+    mean = x.mean(axis=0)
+    variance = ((x - mean) ** 2).mean(axis=0)
+    x_hat = (x - mean) / np.sqrt(variance + epsilon)
+    return gamma * x_hat + beta, x_hat, mean, variance
 
 
-def batch_norm_backward(dy, x_hat, variance, gamma, epsilon=1e-5, *, out=(None, None, None)):
+def batch_norm_backward(dy, x_hat, variance, gamma, epsilon=1e-5):
     """The gradients (dx, dgamma, dbeta) of `batch_norm`; s = sqrt(variance + epsilon).
 
     One column, B rows; every x_m moves every x_hat_n, through the mean and through s:
@@ -152,20 +127,14 @@ def batch_norm_backward(dy, x_hat, variance, gamma, epsilon=1e-5, *, out=(None, 
     >>> dgamma.round(3), dbeta, bool(abs(dx).max() < 1e-5)  # two points are always -1 and 1
     (array([-1.]), array([1.]), True)
     """
-    dx, dgamma, dbeta = out
-    dgamma = np.einsum("nd,nd->d", dy, x_hat, out=dgamma)
-    dbeta = dy.sum(axis=0, out=dbeta)
-    dx = np.multiply(x_hat, dgamma / len(dy), out=dx)
-    dx += dbeta / len(dy)
-    dx = np.subtract(dy, dx, out=dx)
-    dx *= gamma / np.sqrt(variance + epsilon)
+    g, s = gamma * dy, np.sqrt(variance + epsilon)
+    dx = (g - g.mean(axis=0) - x_hat * (g * x_hat).mean(axis=0)) / s
+    dgamma = (dy * x_hat).sum(axis=0)
+    dbeta = dy.sum(axis=0)
     return dx, dgamma, dbeta
 
 
-# --- dropout --------------------------------------------------------------------------------
-
-
-def dropout(x, mask, rate, *, out=None) -> np.ndarray:
+def dropout(x, mask, rate) -> np.ndarray:
     """`x / (1 - rate)` where the boolean `mask` is true, else 0: the mean over masks is x.
 
     Srivastava et al. 2014, in the inverted form, so that inference does nothing at all.
@@ -173,18 +142,16 @@ def dropout(x, mask, rate, *, out=None) -> np.ndarray:
     >>> dropout(np.array([1.0, 2.0, 3.0]), np.array([True, False, True]), 0.5)
     array([2., 0., 6.])
     """
-    y = np.multiply(x, mask, out=out)
-    y *= 1 / (1 - rate)
-    return y
+    return x * mask / (1 - rate)
 
 
-def dropout_backward(dy, mask, rate, *, out=None) -> np.ndarray:
+def dropout_backward(dy, mask, rate) -> np.ndarray:
     """`dx` of `dropout`: y = x mask / (1 - rate), so dx = dy mask / (1 - rate).
 
     >>> dropout_backward(np.array([1.0, 1.0, 1.0]), np.array([True, False, True]), 0.5)
     array([2., 0., 2.])
     """
-    return dropout(dy, mask, rate, out=out)
+    return dy * mask / (1 - rate)
 
 
 # --- the classes that remember --------------------------------------------------------------
@@ -194,44 +161,33 @@ class Linear:
     """`y = x W + b`, remembering `x` itself, not a copy: leave it alone until the backward.
 
     `W` (D, M), `b` (M,) or None, and their gradients are used as they are given, as views into a
-    network's flat vectors; write to them through `[...]`. `keep_output=False` returns a new `y`
-    at every training step instead of the same memory.
+    network's flat vectors; write to them through `[...]`.
 
     >>> layer = Linear(np.array([[2.0, 3.0]]), np.zeros(2))
-    >>> layer.forward(np.array([[1.0], [10.0]]), training=True)
-    array([[ 2.,  3.],
-           [20., 30.]])
-    >>> layer.backward(np.array([[1.0, 0.0], [0.0, 1.0]]))
-    array([[2.],
-           [3.]])
-    >>> layer.dW, layer.db
-    (array([[ 1., 10.]]), array([1., 1.]))
+    >>> layer.forward(np.array([[10.0]]), training=True)
+    array([[20., 30.]])
+    >>> layer.backward(np.array([[1.0, 0.0]])), layer.dW, layer.db
+    (array([[2.]]), array([[10.,  0.]]), array([1., 0.]))
     """
 
-    def __init__(self, W, b=None, dW=None, db=None, *, keep_output=True):
-        self._W, self._b = W, b
+    def __init__(self, W, b=None, dW=None, db=None):
+        self._W, self._b, self._x = W, b, None
         self._dW = np.zeros_like(W) if dW is None else dW
         self._db = np.zeros_like(b) if db is None and b is not None else db
-        self._y, self._dx, self._x = Buffer() if keep_output else None, Buffer(), None
 
-    W = property(lambda self: self._W)
-    b = property(lambda self: self._b)
-    dW = property(lambda self: self._dW)
-    db = property(lambda self: self._db)
+    W, b, dW, db = (property(attrgetter(name)) for name in ("_W", "_b", "_dW", "_db"))
 
     def forward(self, x, training: bool = False) -> np.ndarray:
-        if not training:
-            return linear(x, self._W, self._b)
-        self._x = x
-        kept = self._y and self._y.take((x.shape[0], self._W.shape[1]), self._W.dtype)
-        return linear(x, self._W, self._b, out=kept)
+        if training:
+            self._x = x
+        return linear(x, self._W, self._b)
 
     def backward(self, dy, need_dx: bool = True) -> np.ndarray | None:
-        x, W = recall(self._x, dy, self._W.shape[1]), self._W
-        self._x = None
-        dx = self._dx.take(x.shape, W.dtype) if need_dx else None
-        out, need_db = (dx, self._dW, self._db), self._b is not None
-        return linear_backward(dy, x, W, need_dx=need_dx, need_db=need_db, out=out)[0]
+        x, self._x = _recall(self._x, dy, self._W.shape[1]), None
+        dx, self._dW[...], db = linear_backward(dy, x, self._W, need_dx=need_dx)
+        if self._b is not None:
+            self._db[...] = db
+        return dx
 
     def __repr__(self) -> str:
         inputs, units = self._W.shape
@@ -239,25 +195,19 @@ class Linear:
 
 
 class _Activation:
-    """An elementwise function that remembers its output.
+    """An elementwise function that remembers its output."""
 
-    `in_place=True` writes `y` over `x` and `dx` over `y`: for a layer whose input is scratch.
-    """
-
-    def __init__(self, in_place: bool = False):
-        self.in_place = in_place
-        self._kept, self._dx, self._y = Buffer(), Buffer(), None
+    _y = None
 
     def forward(self, x, training: bool = False) -> np.ndarray:
-        if not training:
-            return self._function(x, out=x if self.in_place else None)
-        out = x if self.in_place else self._kept.take(x.shape, x.dtype)
-        self._y = self._function(x, out=out)
-        return self._y
+        y = self._function(x)
+        if training:
+            self._y = y
+        return y
 
     def backward(self, dy) -> np.ndarray:
-        y, self._y = recall(self._y, dy), None
-        return self._derivative(dy, y, out=y if self.in_place else self._dx.take(y.shape, y.dtype))
+        y, self._y = _recall(self._y, dy), None
+        return self._derivative(dy, y)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -267,10 +217,8 @@ class ReLU(_Activation):
     """`relu`, with its memory.
 
     >>> layer = ReLU()
-    >>> layer.forward(np.array([[-1.0, 2.0]]), training=True)
-    array([[0., 2.]])
-    >>> layer.backward(np.array([[5.0, 5.0]]))
-    array([[0., 5.]])
+    >>> layer.forward(np.ones((1, 2)), training=True), layer.backward(np.array([[5.0, 7.0]]))
+    (array([[1., 1.]]), array([[5., 7.]]))
     """
 
     _function, _derivative = staticmethod(relu), staticmethod(relu_backward)
@@ -312,50 +260,39 @@ class BatchNorm:
     array([[0.]])
     """
 
-    def __init__(
-        self, gamma, beta, dgamma=None, dbeta=None, *, momentum=0.9, epsilon=1e-5, in_place=False
-    ):
-        self._gamma, self._beta = gamma, beta
+    def __init__(self, gamma, beta, dgamma=None, dbeta=None, *, momentum=0.9, epsilon=1e-5):
+        self._gamma, self._beta, self._x_hat = gamma, beta, None
         self._dgamma = np.zeros_like(gamma) if dgamma is None else dgamma
         self._dbeta = np.zeros_like(beta) if dbeta is None else dbeta
         self.momentum = _checks.fraction("momentum", momentum)
         self.epsilon = _checks.positive("epsilon", epsilon)
-        self.in_place = in_place
         self.running_mean, self.running_variance = np.zeros_like(gamma), np.ones_like(gamma)
-        self._y, self._kept, self._dx = Buffer(), Buffer(), Buffer()
-        self._x_hat = self._variance = None
 
-    gamma = property(lambda self: self._gamma)
-    beta = property(lambda self: self._beta)
-    dgamma = property(lambda self: self._dgamma)
-    dbeta = property(lambda self: self._dbeta)
+    gamma, beta, dgamma, dbeta = (
+        property(attrgetter(name)) for name in ("_gamma", "_beta", "_dgamma", "_dbeta")
+    )
 
     def forward(self, x, training: bool = False) -> np.ndarray:
         if not training:
-            scale = self._gamma / np.sqrt(self.running_variance + self.epsilon)
-            return (x - self.running_mean) * scale + self._beta
+            x_hat = (x - self.running_mean) / np.sqrt(self.running_variance + self.epsilon)
+            return self._gamma * x_hat + self._beta
         rows = len(x)
         if rows < 2:
             raise ValueError(
-                "x must have at least 2 rows for batch normalisation in training mode, as one "
-                "row has no variance; got 1"
+                f"x must have at least 2 rows for batch normalisation in training mode, got {rows}"
             )
-        x_hat = x if self.in_place else self._kept.take(x.shape, x.dtype)
-        out = (self._y.take(x.shape, x.dtype), x_hat)
-        y, self._x_hat, mean, self._variance = batch_norm(
-            x, self._gamma, self._beta, self.epsilon, out=out
-        )
+        y, self._x_hat, mean, self._variance = batch_norm(x, self._gamma, self._beta, self.epsilon)
         unbiased = self._variance * (rows / (rows - 1))
         for running, batch in ((self.running_mean, mean), (self.running_variance, unbiased)):
-            running *= self.momentum
-            running += (1 - self.momentum) * batch
+            running[...] = self.momentum * running + (1 - self.momentum) * batch
         return y
 
     def backward(self, dy) -> np.ndarray:
-        x_hat, self._x_hat = recall(self._x_hat, dy), None
-        dx = x_hat if self.in_place else self._dx.take(x_hat.shape, x_hat.dtype)
-        out = (dx, self._dgamma, self._dbeta)
-        return batch_norm_backward(dy, x_hat, self._variance, self._gamma, self.epsilon, out=out)[0]
+        x_hat, self._x_hat = _recall(self._x_hat, dy), None
+        dx, self._dgamma[...], self._dbeta[...] = batch_norm_backward(
+            dy, x_hat, self._variance, self._gamma, self.epsilon
+        )
+        return dx
 
     def __repr__(self) -> str:
         return f"BatchNorm({len(self._gamma)})"
@@ -364,32 +301,42 @@ class BatchNorm:
 class Dropout:
     """`dropout` in training, with a mask drawn from `rng` (the same for every dtype of `x`).
 
-    >>> layer = Dropout(0.5, np.random.default_rng(0))
+    `rng` is a `Generator` or a seed. In inference `x` itself comes back.
+
+    >>> layer = Dropout(0.5, rng=0)
     >>> layer.forward(np.ones((1, 6)), training=True)
     array([[2., 2., 2., 0., 0., 0.]])
     >>> layer.forward(np.ones((1, 6)))
     array([[1., 1., 1., 1., 1., 1.]])
     """
 
-    def __init__(self, rate: float, rng: np.random.Generator, *, in_place: bool = False):
+    def __init__(self, rate: float, rng: np.random.Generator | int | None = None):
         self.rate = _checks.fraction("rate", rate, below_one=True)
         self.rng = _checks.generator("rng", rng)
-        self.in_place = in_place
-        self._uniform, self._kept, self._y, self._dx = Buffer(), Buffer(), Buffer(), Buffer()
         self._mask = None
 
     def forward(self, x, training: bool = False) -> np.ndarray:
         if not training:
-            return x if self.in_place else x.copy()
-        uniform = self.rng.random(dtype=np.float32, out=self._uniform.take(x.shape, np.float32))
-        self._mask = np.greater_equal(uniform, self.rate, out=self._kept.take(x.shape, bool))
-        out = x if self.in_place else self._y.take(x.shape, x.dtype)
-        return dropout(x, self._mask, self.rate, out=out)
+            return x
+        self._mask = self.rng.random(x.shape, dtype=np.float32) >= self.rate
+        return dropout(x, self._mask, self.rate)
 
     def backward(self, dy) -> np.ndarray:
-        mask, self._mask = recall(self._mask, dy), None
-        out = dy if self.in_place else self._dx.take(dy.shape, dy.dtype)
-        return dropout_backward(dy, mask, self.rate, out=out)
+        mask, self._mask = _recall(self._mask, dy), None
+        return dropout_backward(dy, mask, self.rate)
 
     def __repr__(self) -> str:
         return f"Dropout({self.rate})"
+
+
+def _recall(remembered, dy, width=None):
+    """What a training forward left for this backward, which must be of the same batch."""
+    if remembered is None:
+        raise RuntimeError("no forward pass in training mode is pending")
+    shape = (remembered.shape[0], width or remembered.shape[1])
+    if dy.shape != shape:
+        raise ValueError(
+            f"the gradient must have the shape {shape} of the pending forward pass "
+            f"(batch size {shape[0]}), got {dy.shape}"
+        )
+    return remembered

@@ -67,7 +67,7 @@ class MLP:
         self._fill(initializers.get(initializer), weights_rng, _checks.number("bias", bias))
 
     def _build(self, dropout_rngs) -> None:
-        """The layers by name, in order; what follows a hidden `Linear` works in its memory."""
+        """The layers by name, in order."""
         how, named = self._architecture, {}
         activation = ACTIVATIONS[how["activation"]]
         hidden = len(self.sizes) - 2
@@ -76,15 +76,12 @@ class MLP:
         for i in range(hidden):
             named[f"linear{i}"] = Linear(**self._views(f"linear{i}"))
             if how["batch_norm"]:
-                named[f"batch_norm{i}"] = BatchNorm(**self._views(f"batch_norm{i}"), in_place=True)
+                named[f"batch_norm{i}"] = BatchNorm(**self._views(f"batch_norm{i}"))
             if activation:
-                named[f"activation{i}"] = activation(in_place=True)
+                named[f"activation{i}"] = activation()
             if how["dropout"]:
-                # tanh and sigmoid remember their output: dropout must not write over it
-                in_place = activation in (ReLU, None)
-                rng = dropout_rngs[1 + i]
-                named[f"dropout{i}"] = Dropout(how["dropout"], rng, in_place=in_place)
-        named[f"linear{hidden}"] = Linear(**self._views(f"linear{hidden}"), keep_output=False)
+                named[f"dropout{i}"] = Dropout(how["dropout"], dropout_rngs[1 + i])
+        named[f"linear{hidden}"] = Linear(**self._views(f"linear{hidden}"))
         self._named, self.layers = named, list(named.values())
         self._first = 1 if how["input_dropout"] else 0  # the position of the first Linear
 
@@ -150,9 +147,9 @@ class MLP:
         dx = self.layers[self._first].backward(dy, need_dx)
         if need_dx and self._first:
             dx = self.layers[0].backward(dx)
-        return dx.copy() if need_dx else None
+        return dx
 
-    def logits(self, x, batch_size: int = 1024) -> np.ndarray:
+    def logits(self, x, *, batch_size: int = 1024) -> np.ndarray:
         """Logits (n, N) in inference mode for any number of rows, `batch_size` at a time.
 
         >>> MLP((4, 5, 3), seed=0).logits(np.ones((5000, 4))).shape

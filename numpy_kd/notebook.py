@@ -29,9 +29,9 @@ def start() -> None:
 def source(function, docstring: bool = False) -> str:
     """The source of a function or class, without its docstring unless that is wanted.
 
-    >>> from numpy_kd.probability import entropy
-    >>> print(source(entropy).splitlines()[0])
-    def entropy(p) -> np.ndarray:
+    >>> from numpy_kd.probability import hardmax
+    >>> print(source(hardmax).splitlines()[0])
+    def hardmax(logits, axis: int = -1) -> np.ndarray:
     """
     text = textwrap.dedent(inspect.getsource(function))
     if docstring:

@@ -1,7 +1,7 @@
 """From a gradient to the next parameters: steps on flat vectors, knowing no network.
 
-A step passes over memory once, in pieces that stay in the cache, and allocates nothing. The
-learning rate comes in with each step; the running averages stay here, as `state`.
+The learning rate comes in with each step; the running averages stay here, as `state`. A step goes
+through the vectors piece by piece, so that what a formula needs for itself stays in the cache.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 from numpy_kd import _checks
 
-PIECE = 2**18  # bytes: gradient, parameters, an average and the scratch then fit into 1 MiB
+PIECE = 2**18  # bytes: gradient, parameters, an average and a temporary then fit into 1 MiB
 
 
 class _Optimizer:
@@ -29,50 +29,53 @@ class _Optimizer:
         """One update of the vector `parameters`, in place, against `gradient` of the same length.
 
         `weights`: the 2-D views into `parameters` that weight decay and max-norm act on. Without
-        them weight decay acts on every parameter, and max-norm is an error.
+        them weight decay acts on every parameter, and max-norm is an error. Raises `ValueError`,
+        with nothing changed, for vectors of another length or dtype than in the first step, and
+        for weights that lie elsewhere.
         """
         rate = _checks.non_negative("learning_rate", learning_rate)
-        if self._scratch is None:
-            self._begin(parameters, [np.zeros_like(parameters) for _ in self._names])
-        self._check(parameters, gradient, weights)
+        kind = self._kind or _kind("parameters", parameters)
+        self._check(kind, parameters, gradient, weights)
+        if self._kind is None:
+            self._kind, self._averages = kind, [np.zeros_like(parameters) for _ in self._names]
         self._steps += 1
         if self.weight_decay:
             for W in (parameters,) if weights is None else weights:
                 W *= 1 - rate * self.weight_decay
-        for start in range(0, parameters.size, self._scratch.size):
-            piece = slice(start, start + self._scratch.size)
-            theta, averages = parameters[piece], [average[piece] for average in self._averages]
-            scratch = self._scratch[: theta.size]
-            self._move(theta, gradient[piece], rate, scratch, *averages)
+        entries = PIECE // parameters.itemsize
+        for start in range(0, len(parameters), entries):
+            piece = slice(start, start + entries)
+            averages = [average[piece] for average in self._averages]
+            self._move(parameters[piece], gradient[piece], rate, *averages)
             if self._steps % 64 == 0:
                 for average in averages:
-                    flush(average, scratch)
+                    flush(average)
         if self.max_norm is not None:
             for W in weights:
                 clip_columns(W, self.max_norm)
 
-    def _move(self, theta, g, rate, scratch, *averages) -> None:
+    def _move(self, theta, g, rate, *averages) -> None:
         raise NotImplementedError
 
-    def _begin(self, like, averages) -> None:
-        if like.ndim != 1 or like.size == 0 or like.dtype.kind not in "fc":
-            raise ValueError(
-                "parameters and their averages must be non-empty vectors of floats, got shape "
-                f"{like.shape} of {like.dtype}"
-            )
-        self._like, self._averages = (like.shape, like.dtype), averages
-        self._scratch = np.empty(min(PIECE // like.itemsize, like.size), like.dtype)
-
-    def _check(self, parameters, gradient, weights) -> None:
-        for name, vector in (("parameters", parameters), ("gradient", gradient)):
-            if (vector.shape, vector.dtype) != self._like:
-                shape, dtype = self._like
+    def _check(self, kind, parameters, gradient, weights) -> None:
+        for name, x in (("parameters", parameters), ("gradient", gradient)):
+            if type(x) is not np.ndarray or (x.shape, x.dtype) != kind:
                 raise ValueError(
-                    f"{name} must have the shape {shape} and dtype {dtype} that this optimizer "
-                    f"began with, got {vector.shape} and {vector.dtype}"
+                    f"{name} must have the shape {kind[0]} and dtype {kind[1]} of the "
+                    f"parameters that this optimizer began with, got {_came(x)}"
                 )
-        if self.max_norm is not None and weights is None:
-            raise ValueError("weights must be the 2-D views that max_norm acts on, got None")
+        if not parameters.flags.writeable:
+            raise ValueError("parameters must be writeable, got a read-only array")
+        if weights is None:
+            if self.max_norm is not None:
+                raise ValueError("weights must be the 2-D views that max_norm acts on, got None")
+            return
+        written_to = self.weight_decay or self.max_norm is not None
+        for W in weights if np.iterable(weights) else (weights,):
+            if type(W) is not np.ndarray or W.ndim != 2:
+                raise ValueError(f"weights must be 2-D views into parameters, got {_came(W)}")
+            if written_to and not np.may_share_memory(W, parameters):
+                raise ValueError("weights must be views into parameters, got memory of their own")
 
     @property
     def state(self) -> dict:
@@ -87,18 +90,34 @@ class _Optimizer:
 
     @state.setter
     def state(self, state: dict) -> None:
-        self._steps, self._scratch, self._averages = 0, None, []
+        if not isinstance(state, dict):
+            raise ValueError(f"state must be a dict, got {type(state).__name__}")
         if not state:
+            self._steps, self._kind, self._averages = 0, None, []
             return
         if set(state) != {"steps", *self._names}:
             needed = ", ".join(("steps", *self._names))
             raise ValueError(f"state must have the entries {needed}, got {sorted(state)}")
+        steps = _checks.count("state['steps']", state["steps"], 0)
         averages = [np.array(state[name]) for name in self._names]
-        if len({(average.shape, average.dtype) for average in averages}) > 1:
+        kinds = {_kind(f"state['{n}']", a) for n, a in zip(self._names, averages, strict=True)}
+        if len(kinds) > 1:
             raise ValueError("state must hold averages of one length and dtype")
-        if averages:
-            self._begin(averages[0], averages)
-        self._steps = _checks.count("state['steps']", state["steps"], 0)
+        self._steps, self._kind, self._averages = steps, next(iter(kinds), None), averages
+
+
+def _kind(name: str, x) -> tuple[tuple[int, ...], np.dtype]:
+    """Length and dtype, if `x` is a vector that can be trained."""
+    wide = type(x) is np.ndarray and x.dtype.kind in "fc" and x.dtype.itemsize > 2
+    if not wide or x.ndim != 1 or x.size == 0:
+        raise ValueError(
+            f"{name} must be a vector of at least one number, float32 or wider, got {_came(x)}"
+        )
+    return x.shape, x.dtype
+
+
+def _came(x) -> str:
+    return f"{x.shape} and {x.dtype}" if type(x) is np.ndarray else type(x).__name__
 
 
 class SGD(_Optimizer):
@@ -129,18 +148,13 @@ class SGD(_Optimizer):
             raise ValueError("momentum must be positive with nesterov=True, got 0.0")
         super().__init__(("velocity",) if self.momentum else (), weight_decay, max_norm)
 
-    def _move(self, theta, g, rate, scratch, v=None) -> None:
-        direction = g
-        if v is not None:
-            v *= self.momentum
-            v += g
-            direction = v
-        if self.nesterov:
-            np.multiply(v, self.momentum, out=scratch)
-            scratch += g
-            direction = scratch
-        np.multiply(direction, rate, out=scratch)
-        theta -= scratch
+    def _move(self, theta, g, rate, v=None) -> None:
+        if v is None:
+            theta -= rate * g
+            return
+        v *= self.momentum
+        v += g
+        theta -= rate * (g + self.momentum * v if self.nesterov else v)
 
     def __repr__(self) -> str:
         return (
@@ -175,20 +189,14 @@ class Adam(_Optimizer):
         self.epsilon = _checks.positive("epsilon", epsilon)
         super().__init__(("mean", "square"), weight_decay, max_norm)
 
-    def _move(self, theta, g, rate, scratch, m, v) -> None:
-        np.subtract(g, m, out=scratch)
-        scratch *= 1 - self.beta1
-        m += scratch
-        np.multiply(g, g, out=scratch)
-        scratch -= v
-        scratch *= 1 - self.beta2
-        v += scratch
-        correction = 1 - self.beta1**self._steps, (1 - self.beta2**self._steps) ** 0.5
-        np.sqrt(v, out=scratch)
-        scratch += self.epsilon * correction[1]
-        np.divide(m, scratch, out=scratch)
-        scratch *= rate * correction[1] / correction[0]
-        theta -= scratch
+    def _move(self, theta, g, rate, m, v) -> None:
+        m *= self.beta1
+        m += (1 - self.beta1) * g
+        v *= self.beta2
+        v += (1 - self.beta2) * (g * g)
+        m_scale = rate / (1 - self.beta1**self._steps)
+        v_scale = 1 / (1 - self.beta2**self._steps)
+        theta -= m_scale * m / (np.sqrt(v_scale * v) + self.epsilon)
 
     def __repr__(self) -> str:
         return (
@@ -197,7 +205,7 @@ class Adam(_Optimizer):
         )
 
 
-def flush(average, scratch) -> None:
+def flush(average) -> None:
     """Set to 0, in place, what is so close to 0 that the processor takes a slow path for it.
 
     A unit that has died leaves an average that only decays, `v = momentum v`, and comes to rest
@@ -206,14 +214,12 @@ def flush(average, scratch) -> None:
     times slower.
 
     >>> v = np.array([4e-45, 1e-20, -1.0], np.float32)
-    >>> flush(v, np.empty_like(v))
+    >>> flush(v)
     >>> v
     array([ 0.e+00,  1.e-20, -1.e+00], dtype=float32)
     """
     limits = np.finfo(average.dtype)
-    np.abs(average, out=scratch)
-    np.greater(scratch, float(limits.tiny / limits.eps), out=scratch)
-    average *= scratch
+    average[np.abs(average) <= limits.tiny / limits.eps] = 0
 
 
 def clip_columns(W, max_norm: float) -> None:

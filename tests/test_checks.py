@@ -4,6 +4,7 @@ import datetime
 import re
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,6 +273,13 @@ def test_choices_functions_flags_and_kinds():
     assert _checks.instance("path", "a", (str, bytes), "a path") == "a"
     with raises("path must be a path, got 3"):
         _checks.instance("path", 3, (str, bytes), "a path")
+
+
+def test_paths():
+    assert _checks.path("path", "a/b") == _checks.path("path", Path("a/b")) == Path("a/b")
+    for x in (None, 3, b"a", "", "a\0b", ["a"]):
+        with raises("path must be a path, got "):
+            _checks.path("path", x)
 
 
 def test_counts():

@@ -17,12 +17,13 @@ from numpy_kd.datasets import (
     batches,
     jitter,
     load_digits,
+    load_letters,
+    rows_in,
 )
-from numpy_kd.datasets import (
-    train_test_split as split,
-)
+from numpy_kd.datasets import train_test_split as split
 
 DIGITS_SHA256 = "e62fe6aad0890a9ecf0bd511631f5f3c5c968151c99dd5e7e54303e1edd2cc99"
+LETTERS_SHA256 = "2b89f3602cf768d3c8355267d2f13f2417809e101fc2b5ceee10db19a60de6e2"
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -37,7 +38,7 @@ def raises(message):
 
 class TestDigits:
     def test_they_are_the_digits_of_the_file(self):
-        packed = resources.files("numpy_kd").joinpath("data/digits.csv.gz").read_bytes()
+        packed = resources.files("numpy_kd.datasets").joinpath("digits.csv.gz").read_bytes()
         rows = Counter(gzip.decompress(packed).decode().split())
         x_train, labels_train, x_test, labels_test = load_digits(np.float64)
         x = np.concatenate([x_train, x_test]) * 16
@@ -47,7 +48,7 @@ class TestDigits:
         assert len(rows) == 1797
 
     def test_the_attribution_travels_along(self):
-        text = resources.files("numpy_kd").joinpath("data/digits.txt").read_text("utf-8")
+        text = resources.files("numpy_kd.datasets").joinpath("digits.txt").read_text("utf-8")
         assert "Alpaydin" in text and "Kaynak" in text and "CC BY 4.0" in text
 
     def test_the_split_is_stratified(self):
@@ -90,6 +91,57 @@ class TestDigits:
 
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
+
+
+class TestLetters:
+    def test_they_are_the_letters_of_the_file(self):
+        packed = resources.files("numpy_kd.datasets").joinpath("letters.csv.gz").read_bytes()
+        text = gzip.decompress(packed)
+        assert hashlib.sha256(text).hexdigest() == LETTERS_SHA256
+        letters = load_letters(np.float64)
+        x = np.concatenate([letters.x_train, letters.x_test]) * 15
+        labels = np.concatenate([letters.labels_train, letters.labels_test])
+        rows = [
+            ",".join([chr(65 + letter), *(f"{number:g}" for number in row)])
+            for letter, row in zip(labels, x, strict=True)
+        ]
+        assert rows == text.decode().split()
+        assert len(letters.x_train) == 16_000
+
+    def test_the_attribution_travels_along(self):
+        text = resources.files("numpy_kd.datasets").joinpath("letters.txt").read_text("utf-8")
+        assert "Slate" in text and "CC BY 4.0" in text
+
+    def test_copies_are_left_out_where_that_is_asked_for(self):
+        letters, fewer = load_letters(), load_letters(without_copies=True)
+        seen = {row.tobytes() for row in letters.x_train}
+        new = np.array([row.tobytes() not in seen for row in letters.x_test])
+        assert np.count_nonzero(~new) == 380
+        np.testing.assert_array_equal(fewer.x_test, letters.x_test[new])
+        np.testing.assert_array_equal(fewer.labels_test, letters.labels_test[new])
+        np.testing.assert_array_equal(fewer.x_train, letters.x_train)
+        np.testing.assert_array_equal(rows_in(letters.x_test, letters.x_train), ~new)
+
+    def test_dtypes_and_range(self):
+        for dtype in (np.float32, np.float64):
+            letters = load_letters(dtype)
+            for x, labels in zip(letters[::2], letters[1::2], strict=True):
+                assert x.dtype == dtype and labels.dtype == np.int64
+                assert x.min() == 0 and x.max() == 1
+                assert set(labels) == set(range(26))
+                assert x.flags.owndata and labels.flags.owndata
+        with raises("dtype must be a real floating-point type in single or double precision"):
+            load_letters(int)
+        with raises("without_copies must be True or False, got 'yes'"):
+            load_letters(without_copies="yes")
+
+
+def test_rows_that_stand_elsewhere():
+    x = np.array([[0.1, -0.0], [0.1, 2.0]])
+    assert rows_in(x, [[0.1, 0.0]]).tolist() == [True, False]
+    assert rows_in(x.astype(np.float32), x).tolist() == [False, False]  # 0.1 is another number
+    with raises("others must have the 2 columns of x, got 3"):
+        rows_in(x, np.zeros((4, 3)))
 
 
 class TestStandardScaler:
@@ -318,9 +370,9 @@ class TestJitter:
         for kwargs, message in [
             ({}, "shape must be given, x has 12 columns: not a square image"),
             ({"shape": (3, 5)}, "shape must multiply to the 12 columns of x, got (3, 5)"),
-            ({"shape": (12,)}, "shape must be (height, width), got (12,)"),
-            ({"shape": (-3, -4)}, "shape must be an integer of at least 1, got -3"),
-            ({"shape": 12}, "shape must be (height, width), got 12"),
+            ({"shape": (12,)}, "shape must be (height, width), each at least 1, got (12,)"),
+            ({"shape": (-3, -4)}, "shape must be (height, width), each at least 1, got (-3, -4)"),
+            ({"shape": 12}, "shape must be (height, width), each at least 1, got 12"),
             ({"shape": (3, 4), "shift": 3}, "shift must be less than the images' height and "),
             ({"shape": (3, 4), "shift": -1}, "shift must be an integer of at least 0, got -1"),
             ({"shape": (3, 4), "shift": 0.5}, "shift must be an integer of at least 0, got 0.5"),

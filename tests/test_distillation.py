@@ -1,5 +1,6 @@
 """Teachers are read-only, soft targets stay with their examples, and students learn from them."""
 
+import functools
 import hashlib
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy import special
 
 import numpy_kd as kd
 from numpy_kd import metrics
+from numpy_kd.datasets import jitter
 from numpy_kd.distillation import Distillation
 
 RNG = np.random.default_rng(0)
@@ -26,6 +28,20 @@ def trained(seed=0, **more):
     how = {"loss": kd.cross_entropy_loss, "rng": seed, "progress": False, "schedule": 0.05}
     kd.fit(mlp, X, LABELS, epochs=20, **how)
     return mlp
+
+
+def shifted(rows, rng):
+    """Rows that no longer look like themselves."""
+    return rows + rng.normal(scale=0.5, size=rows.shape).astype(rows.dtype)
+
+
+def taught(teacher, x=X, labels=None, how=HOW, seed=9, **more):
+    """A student and what `distill` said about it."""
+    student = network(seed)
+    return student, kd.distill(student, teacher, x, labels, **how, **(TRAINING | more))
+
+
+SOFT = HOW | {"hard_weight": 0.0}
 
 
 def fingerprint(mlp) -> str:
@@ -80,13 +96,14 @@ def test_the_lock_is_opened_after_an_error(teachers):
     teachers[0].parameters[0] += 0
 
 
-def test_a_training_step_on_the_teacher_while_it_teaches_is_an_error(teachers):
+@pytest.mark.parametrize("teaching", ["consistent", "fixed"])
+def test_a_training_step_on_the_teacher_while_it_teaches_is_an_error(teachers, teaching):
     def meddling(rows, rng):
         teachers[0].parameters[0] += 1
         return rows
 
     with pytest.raises(ValueError, match="read-only"):
-        kd.distill(network(9), teachers[0], X, LABELS, **HOW, **TRAINING, augment=meddling)
+        taught(teachers[0], labels=LABELS, augment=meddling, teaching=teaching)
 
 
 def test_the_teacher_answers_in_inference_mode(teachers):
@@ -99,19 +116,282 @@ def test_the_teacher_answers_in_inference_mode(teachers):
     )  # no batch statistics
 
 
-def test_soft_targets_are_computed_once(teachers, monkeypatch):
+def questions(monkeypatch, teacher):
+    """A list that fills with the rows that the teacher is asked about."""
     asked = []
     original = kd.MLP.logits
 
-    def counting(self, x, *args, **kwargs):
-        asked.append((id(self), len(x)))
+    def listening(self, x, *args, **kwargs):
+        if self is teacher:
+            asked.append(np.array(x))
         return original(self, x, *args, **kwargs)
 
-    monkeypatch.setattr(kd.MLP, "logits", counting)
-    student = network(9)
-    kd.distill(student, teachers[0], X, LABELS, **HOW, **(TRAINING | {"epochs": 7}))
-    teacher_asked = [rows for who, rows in asked if who == id(teachers[0])]
-    assert teacher_asked == [len(X), len(X)]  # once to teach, once for the report at the end
+    monkeypatch.setattr(kd.MLP, "logits", listening)
+    return asked
+
+
+def test_without_augment_soft_targets_are_computed_once(teachers, monkeypatch):
+    asked = questions(monkeypatch, teachers[0])
+    taught(teachers[0], labels=LABELS, epochs=7)
+    assert list(map(len, asked)) == [len(X), len(X)]  # once to teach, once for the report
+
+
+def test_with_augment_the_teacher_is_asked_about_what_the_student_sees(teachers, monkeypatch):
+    asked, seen = questions(monkeypatch, teachers[0]), []
+
+    def augment(rows, rng):
+        seen.append(shifted(rows, rng))
+        return seen[-1]
+
+    taught(teachers[0], labels=LABELS, epochs=2, augment=augment)
+    steps = asked[1:-1]
+    assert len(seen) == len(steps) == 2 * 8
+    for ours, theirs in zip(seen, steps, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    asked.clear()
+    taught(teachers[0], labels=LABELS, epochs=2, augment=augment, teaching="fixed")
+    assert list(map(len, asked)) == [len(X), len(X)]
+
+
+def test_an_augmented_step_is_the_step_that_the_formula_gives(teachers):
+    """Consistent: the teacher's answer to the rows as they are seen. Fixed: as they were."""
+    x, T, moved = X[:16].astype(np.float64), 3.0, None
+    ways = {"consistent": lambda: moved, "fixed": lambda: x}
+    for teaching, rows_asked in ways.items():
+        student = network(9, dtype=np.float64)
+        by_hand = student.copy()
+
+        def augment(rows, rng):
+            return rows[:, ::-1] * 2
+
+        moved = x[:, ::-1] * 2
+        z = by_hand.forward(moved, training=True)
+        v = kd.Ensemble(teachers).logits(rows_asked(), temperature=T).astype(np.float64)
+        by_hand.backward(0.7 * T * (special.softmax(z / T, -1) - special.softmax(v / T, -1)) / 16)
+        by_hand.parameters[...] -= 0.02 * by_hand.gradient
+        order = {"epochs": 1, "batch_size": 16, "optimizer": kd.SGD(), "schedule": 0.02, "rng": 1}
+        how = SOFT | order | {"augment": augment, "teaching": teaching, "progress": False}
+        kd.distill(student, kd.Ensemble(teachers), x, **how)
+        np.testing.assert_allclose(student.parameters, by_hand.parameters, rtol=1e-9, atol=1e-12)
+
+
+def test_a_consistently_taught_student_is_the_same_to_the_bit_again_and_in_two_parts(
+    teachers, tmp_path
+):
+    how = {"labels": LABELS, "augment": shifted}
+    whole, result = taught(kd.Ensemble(teachers), epochs=4, **how)
+    again, _ = taught(kd.Ensemble(teachers), epochs=4, **how)
+    np.testing.assert_array_equal(again.parameters, whole.parameters)
+    how["checkpoint"] = tmp_path / "run.npz"
+    taught(kd.Ensemble(teachers), epochs=2, **how)
+    parts, taken_up = taught(kd.Ensemble(teachers), epochs=4, **how)
+    np.testing.assert_array_equal(parts.parameters, whole.parameters)
+    assert taken_up.history == result.history
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda teacher: teacher.parameters.__setitem__(7, teacher.parameters[7] + 1e-3),
+        lambda teacher: teacher.layers[1].running_mean.__setitem__(0, 0.1),
+    ],
+    ids=["a parameter", "a running mean"],
+)
+def test_a_run_does_not_go_on_with_another_teacher(change, teachers, tmp_path):
+    checkpoint = tmp_path / "run.npz"
+    taught(teachers[0], augment=shifted, how=SOFT, checkpoint=checkpoint)
+    other = teachers[0].copy()
+    change(other)
+    with pytest.raises(ValueError, match="belongs to another run: its functions asked is"):
+        taught(other, augment=shifted, how=SOFT, checkpoint=checkpoint, epochs=5)
+    for more in ({"temperature": 4.0}, {"teaching": "fixed"}):
+        with pytest.raises(ValueError, match="belongs to another run"):
+            taught(teachers[0], augment=shifted, how=SOFT | more, checkpoint=checkpoint, epochs=5)
+    taught(teachers[0].copy(), augment=shifted, how=SOFT, checkpoint=checkpoint, epochs=5)
+
+
+def test_augmented_rows_and_their_answers_cannot_part():
+    """Each input has its own answer, and `augment` deals the rows of a batch out anew."""
+    x = np.eye(24, dtype=np.float32)
+    teacher = kd.MLP((24, 5), seed=0, initializer="normal")
+    teacher.parameters[...] = np.random.default_rng(1).normal(size=teacher.num_parameters)
+    how = {"temperature": 1.0, "soft_weight": 1.0, "hard_weight": 0.0, "epochs": 400}
+    how |= {"batch_size": 5, "schedule": 0.5, "rng": 3, "progress": False}
+    reports = {}
+    for teaching in ("consistent", "fixed"):
+        augment = {"augment": lambda rows, rng: rng.permutation(rows), "teaching": teaching}
+        reports[teaching] = kd.distill(kd.MLP((24, 5), seed=2), teacher, x, **how, **augment).report
+    assert reports["consistent"]["agreement"] == 1
+    assert reports["consistent"]["mean_kl"] < 1e-3
+    assert reports["fixed"]["mean_kl"] > 0.1
+
+
+def test_fixed_targets_under_jitter_are_much_worse_than_consistent_ones():
+    """8 x 8 digits moved by a pixel: the soft target of the image as it was is another's."""
+    data = kd.load_digits()
+    x = data.x_train[:150]
+    teacher = kd.MLP((64, 64, 10), seed=0)
+    how = {"epochs": 15, "schedule": 0.05, "rng": 0, "progress": False}
+    kd.fit(teacher, data.x_train, data.labels_train, loss=kd.cross_entropy_loss, **how)
+    how = {"temperature": 8, "soft_weight": 1, "hard_weight": 0, "epochs": 60, "schedule": 0.03}
+    how |= {"augment": functools.partial(_moved, pixels=1), "progress": False}
+    for seed in range(2):
+        errors = {}
+        for teaching in ("consistent", "fixed"):
+            student = kd.MLP((64, 32, 10), seed=1 + seed)
+            kd.distill(student, teacher, x, rng=seed, teaching=teaching, **how)
+            errors[teaching] = (student.predict(data.x_test) != data.labels_test).sum()
+        assert errors["consistent"] < 40
+        assert errors["fixed"] > 2 * errors["consistent"]
+
+
+def _moved(rows, rng, pixels):
+    return jitter(rows, pixels, rng)
+
+
+# --- saved answers, other losses ----------------------------------------------------------------
+
+
+def test_saved_answers_teach_like_the_teacher_who_gave_them(teachers):
+    for teacher in (kd.Teacher(teachers[0]), kd.Ensemble(teachers)):
+        asked, expected = taught(teacher, labels=LABELS)
+        answers = teacher.logits(X, temperature=HOW["temperature"])
+        student, result = taught(answers, labels=LABELS)
+        np.testing.assert_array_equal(student.parameters, asked.parameters)
+        assert result.history == expected.history
+        np.testing.assert_array_equal(result.transfer.teacher_logits, answers)
+    listed, _ = taught(answers.tolist(), labels=LABELS)
+    np.testing.assert_allclose(listed.parameters, student.parameters, rtol=1e-4, atol=1e-6)
+
+
+def test_saved_log_probabilities_are_logits_too(teachers):
+    logits = teachers[0].logits(X).astype(np.float64)
+    one, _ = taught(logits, how=SOFT)
+    other, _ = taught(special.log_softmax(logits, axis=-1), how=SOFT)
+    np.testing.assert_allclose(other.parameters, one.parameters, rtol=1e-4, atol=1e-6)
+
+
+def test_the_answers_of_an_arithmetic_ensemble_belong_to_one_temperature(teachers):
+    ensemble, T = kd.Ensemble(teachers), HOW["temperature"]
+    right, _ = taught(ensemble, how=SOFT)
+    wrong, _ = taught(ensemble.logits(X, temperature=1.0), how=SOFT)
+    kept, _ = taught(ensemble.logits(X, temperature=T), how=SOFT)
+    np.testing.assert_array_equal(kept.parameters, right.parameters)
+    assert np.abs(wrong.parameters - right.parameters).max() > 1e-4
+
+
+def test_the_report_leaves_the_teacher_out_where_it_has_no_answers(teachers):
+    answers, alone = teachers[0].logits(X), {"errors", "accuracy", "cross_entropy"}
+    alone |= {"calibration_error"}
+    _, result = taught(answers, labels=LABELS, validation=(X[:50], LABELS[:50]))
+    assert set(result.report) == alone
+    _, result = taught(answers, labels=LABELS)
+    assert set(result.report) == alone | {"agreement", "mean_kl"}
+    assert set(kd.evaluate(network(9), X, None, answers)) == {"agreement", "mean_kl"}
+
+
+def test_saved_answers_and_augmented_rows_go_together_only_by_name(teachers):
+    answers = teachers[0].logits(X)
+    with pytest.raises(ValueError, match="teacher must be a network to be asked about augmented"):
+        taught(answers, how=SOFT, augment=shifted)
+    one, _ = taught(answers, how=SOFT, augment=shifted, teaching="fixed")
+    other, _ = taught(teachers[0], how=SOFT, augment=shifted, teaching="fixed")
+    np.testing.assert_array_equal(one.parameters, other.parameters)
+
+
+@pytest.mark.parametrize("given", [np.float32, lambda p: p.round(2), lambda p: p > 0.5])
+def test_probabilities_are_no_answers(teachers, given):
+    p = special.softmax(teachers[0].logits(X).astype(np.float64), axis=-1)
+    p[p.max(axis=-1) <= 0.5] = np.eye(4)[0]
+    with pytest.raises(ValueError, match=r"look like probabilities .* give np.log\(np.maximum"):
+        taught(given(p), how=SOFT)
+    remedy = np.log(np.maximum(given(p), 1e-30))
+    assert np.isfinite(taught(remedy, how=SOFT)[1].history.loss).all()
+
+
+LOSSES = {
+    "bound by partial": functools.partial(kd.kl_loss, temperature=3.0),
+    "of two arguments": kd.logit_matching_loss,
+    "a function of one's own": lambda logits, answers: kd.logit_matching_loss(logits, answers),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_any_loss_of_two_arguments_teaches(name, teachers):
+    loss, student = LOSSES[name], network(9)
+    how = TRAINING | {"schedule": 0.002}
+    result = kd.distill(student, teachers[0], X, LABELS, loss=loss, **how)
+    expected = network(9)
+    history = kd.fit(expected, X, teachers[0].logits(X), loss=loss, **how)
+    np.testing.assert_array_equal(student.parameters, expected.parameters)
+    assert result.history == history and history.parts == {}
+    assert result.report["accuracy"] > 0  # the labels are for the report
+
+
+def test_temperature_is_handed_on_and_the_teacher_is_asked_at_it(teachers):
+    ensemble = kd.Ensemble(teachers)
+    given, bound, by_hand = network(9), network(9), network(9)
+    kd.distill(given, ensemble, X, loss=kd.kl_loss, temperature=3.0, **TRAINING)
+    loss = functools.partial(kd.kl_loss, temperature=3.0)
+    kd.distill(bound, ensemble, X, loss=loss, **TRAINING)
+    kd.fit(by_hand, X, ensemble.logits(X, temperature=3.0), loss=loss, **TRAINING)
+    np.testing.assert_array_equal(given.parameters, by_hand.parameters)
+    np.testing.assert_array_equal(bound.parameters, by_hand.parameters)
+
+
+def test_a_loss_gets_labels_where_it_has_an_argument_for_them(teachers):
+    seen = []
+
+    def loss(logits, teacher_logits, *, labels, labelled=None, weight=1.0):
+        seen.append((labels, labelled))
+        return kd.logit_matching_loss(logits, teacher_logits)
+
+    some = np.arange(len(X)) % 2 == 0
+    how = TRAINING | {"epochs": 1, "schedule": 0.002}
+    kd.distill(network(9), teachers[0], X, LABELS, labelled=some, loss=loss, **how)
+    labels, labelled = (np.concatenate(arrays) for arrays in zip(*seen, strict=True))
+    assert labelled.sum() == some.sum()
+    np.testing.assert_array_equal(np.sort(labels[labelled]), np.sort(LABELS[some]))
+    with pytest.raises(ValueError, match="missing a required .*argument: 'labels'"):
+        kd.distill(network(9), teachers[0], X, loss=loss, **how)
+
+
+def test_the_soft_and_the_hard_part_are_recorded_apart(teachers):
+    _, result = taught(teachers[0], labels=LABELS, schedule=1e-30, epochs=1)
+    z, v = network(9).logits(X), teachers[0].logits(X)
+    soft, hard = result.history.parts["soft"][0], result.history.parts["hard"][0]
+    T = HOW["temperature"]
+    assert soft == pytest.approx(0.7 * T**2 * metrics.mean_kl(z, v, T), rel=1e-4)
+    assert hard == pytest.approx(0.4 * metrics.mean_cross_entropy(z, LABELS), rel=1e-4)
+    assert result.history.loss[0] == pytest.approx(soft + hard, rel=1e-12)
+    _, unlabelled = taught(teachers[0], how=SOFT)
+    assert unlabelled.history.parts["hard"] == [0.0] * 3
+    assert unlabelled.history.parts["soft"] == unlabelled.history.loss
+
+
+def test_the_recorded_parts_are_those_of_the_loss(teachers):
+    """What is trained is `hinton_loss`, whichever way it is called."""
+    student, result = taught(teachers[0], labels=LABELS)
+    loss = functools.partial(kd.hinton_loss, **HOW)
+    bound = network(9)
+    again = kd.distill(bound, teachers[0], X, LABELS, loss=loss, **TRAINING)
+    np.testing.assert_array_equal(bound.parameters, student.parameters)
+    assert again.history == result.history
+
+    def plain(logits, teacher_logits, labels):
+        return loss(logits, teacher_logits, labels=labels)
+
+    by_hand = network(9)
+    history = kd.fit(by_hand, X, (teachers[0].logits(X), LABELS), loss=plain, **TRAINING)
+    np.testing.assert_allclose(by_hand.parameters, student.parameters, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(history.loss, result.history.loss, rtol=1e-5)
+
+
+def test_a_student_keeps_its_best_epoch(teachers):
+    how = {"validation": (X[60:], LABELS[60:]), "patience": 3, "epochs": 40, "schedule": 0.3}
+    _, result = taught(teachers[0], X[:60], labels=LABELS[:60], **how)
+    assert len(result.history.loss) == result.history.best_epoch + 1 + 3 < 40
+    assert result.report["accuracy"] == max(result.history.accuracy)
 
 
 def test_soft_targets_stay_with_their_examples():
@@ -201,7 +481,7 @@ def test_an_ensemble_of_one_is_its_member(teachers):
 def test_averaged_probabilities_as_ready_made_targets_give_the_same_gradient(teachers):
     T, z = 4.0, RNG.normal(size=(len(X), 4))
     mean = np.mean([special.softmax(t.logits(X).astype(float) / T, -1) for t in teachers], axis=0)
-    _, by_targets = kd.soft_target_loss(z, mean, T)
+    _, by_targets = kd.soft_target_loss(z, mean, temperature=T)
     _, by_logits = kd.kl_loss(z, kd.Ensemble(teachers).logits(X, temperature=T), T)
     np.testing.assert_allclose(by_targets, by_logits, rtol=1e-3, atol=1e-9)
 
@@ -279,6 +559,39 @@ def test_a_distilled_student_is_more_like_its_teacher_than_one_alone():
             lambda t: kd.distill(t, network(9), X, LABELS + 9, **HOW, **TRAINING),
             "labels must be in",
         ),
+        (lambda t: taught(t, how=SOFT | {"teaching": "patient"}), "teaching must be one of"),
+        (lambda t: taught(X[:, :3], how=SOFT), "teacher must have a column for each of the .* 4"),
+        (lambda t: taught(X[:7, :4], how=SOFT), "must have one row for each of the 120 rows of x"),
+        (lambda t: taught(X[:, :4] * np.nan, how=SOFT), "teacher must be finite, got nan at"),
+        (lambda t: taught([t, t], how=SOFT), "teacher must be an array of numbers"),
+        (lambda t: taught(t, how={}), "missing a required .*argument: 'temperature'"),
+        (
+            lambda t: taught(t, how={"loss": kd.kl_loss}),
+            r"loss must be .* loss\(logits, teacher_logits\): missing a required .*'temperature'",
+        ),
+        (
+            lambda t: taught(t, how={"loss": kd.logit_matching_loss, "soft_weight": 0.5}),
+            "got an unexpected keyword argument 'soft_weight'",
+        ),
+        (
+            lambda t: taught(t, labels=LABELS, how={"loss": kd.cross_entropy_loss}),
+            "multiple values for argument 'labels'",
+        ),
+        (lambda t: taught(t, how={"loss": "kl"}), "loss must be a function"),
+        (lambda t: taught(t, how={"loss": max}), "loss must be a function that can be called as"),
+        (
+            lambda t: taught(
+                t, labels=LABELS, labelled=LABELS > 1, how={"loss": lambda z, v, labels: None}
+            ),
+            "labelled must be None for a loss that has no argument of that name",
+        ),
+        (
+            lambda t: kd.evaluate(None, X),
+            "network must be an MLP, a Teacher or an Ensemble, got No",
+        ),
+        (lambda t: kd.evaluate(t, X, None, "t"), "teacher must be an MLP, a Teacher, an Ensemble"),
+        (lambda t: kd.Teacher(t).logits(X, temperature="4"), "temperature must be a positive fin"),
+        (lambda t: kd.Ensemble("ab"), "members must be several networks, got 'ab'"),
         (lambda t: kd.Ensemble([]), "members must be at least one network"),
         (lambda t: kd.Ensemble([t, kd.MLP((6, 3))]), "members must be .* all of one input width"),
         (lambda t: kd.Ensemble([t], average="median"), "average must be one of 'arithmetic'"),
@@ -289,3 +602,28 @@ def test_a_distilled_student_is_more_like_its_teacher_than_one_alone():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call(network(1))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        HOW,  # a hard weight, but no labels
+        SOFT | {"temperature": -1},
+        SOFT | {"soft_weight": "much"},
+        SOFT | {"teaching": "patient"},
+        {"loss": kd.kl_loss},
+    ],
+)
+def test_a_bad_setting_changes_nothing(how, teachers):
+    """Not even what a forward pass in training mode would change."""
+    student = network(9, dropout=0.5, batch_norm=True)
+    before = fingerprint(student)
+    with pytest.raises(ValueError):
+        kd.distill(student, teachers[0], X, **how, **TRAINING)
+    assert fingerprint(student) == before
+
+
+def test_what_two_meanings_share_has_a_name(teachers):
+    for asked in (kd.Teacher(teachers[0]), kd.Ensemble(teachers)):
+        with pytest.raises(TypeError, match="positional argument"):
+            asked.logits(X, 4.0)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from numpy_kd import download
+from numpy_kd.datasets import download
 
 CONTENT = bytes(range(256)) * 1000
 LIMIT = len(CONTENT) + 100

@@ -14,9 +14,8 @@ PACKAGE = Path(__file__).parent.parent / "numpy_kd"
 TESTS = Path(__file__).parent
 
 FLOORS = [
-    {"_checks", "_files", "_memory"},  # the ground, which every floor may stand on
-    # the cellar: what one file of the ground floor is made of
-    {"idx", "download", "_gradcheck"},
+    {"_checks", "_files", "_progress"},  # the ground, which every floor may stand on
+    {"_gradcheck"},  # the cellar: what one file of the ground floor is made of
     {"diagnosis"},
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
     {"losses", "limits", "metrics", "layers"},
@@ -35,7 +34,7 @@ FLOORS = [
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # inside one of these, files may import each other
-PACKAGES = {"_gradcheck", "experiments", "exercises", "plots"}
+PACKAGES = {"_gradcheck", "datasets", "experiments", "exercises", "plots"}
 # the exercises' wings, from the ground up: what judges knows nothing of processes
 WINGS = [
     {"exercise"},
@@ -170,7 +169,7 @@ def test_the_table_of_names_is_the_one_that_type_checkers_read():
 
 def test_every_room_with_a_door_can_be_reached_from_the_package():
     rooms = {room(path) for path in FILES}
-    hidden = {"diagnosis", "idx", "download", "notebooks_command"}  # parts of another room
+    hidden = {"diagnosis", "notebooks_command"}  # parts of another room
     assert {name for name in rooms if not name.startswith("_")} - hidden <= set(kd._NAMES_OF)
 
 

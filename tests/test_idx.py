@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from numpy_kd import idx
+from numpy_kd.datasets import idx
 
 
 def encoded(array, *, type_code=8, sizes=None):
@@ -110,12 +110,12 @@ def test_absurd_sizes(path, sizes):
     assert_error(path, encoded(IMAGES, sizes=sizes), message)
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
-def test_memory_is_used_for_what_is_there_and_not_for_what_is_promised(path, pack):
-    content = pack(encoded(IMAGES, sizes=(2**20, 32, 32)))
+@pytest.mark.parametrize("pack, n", [(bytes, 2**20), (gzip.compress, 2**16)], ids=["plain", "gzip"])
+def test_memory_is_used_for_what_is_there_and_not_for_what_is_promised(path, pack, n):
+    content = pack(encoded(IMAGES, sizes=(n, 32, 32)))
     tracemalloc.start()
     try:
-        assert_error(path, content, f"truncated data, .* are {2**30} bytes, got 30$")
+        assert_error(path, content, f"truncated data, .* are {n * 2**10} bytes, got 30$")
         assert tracemalloc.get_traced_memory()[1] < 2**23
     finally:
         tracemalloc.stop()
@@ -132,11 +132,30 @@ def test_a_gzip_bomb_is_not_unpacked(path):
         tracemalloc.stop()
 
 
+def test_a_gzip_bomb_with_an_honest_header_is_not_unpacked_either(path):
+    """100 MB of nothing in 100 kB: the header says so, and the file is too small to mean it."""
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        file.write(bytes([0, 0, 8, 3]) + np.array([100, 1024, 1024], ">u4").tobytes())
+        for _ in range(100):
+            file.write(bytes(2**20))
+    packed = path.stat().st_size
+    assert packed < 2**17
+    message = f"sizes must be what {packed} bytes can hold, got 100 x 1024 x 1024: a gzip bomb"
+    tracemalloc.start()
+    try:
+        assert_error(path, path.read_bytes(), message)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
 def test_label_out_of_range(path):
     content = encoded(np.array([3, 9, 10, 9], np.uint8))
     message = r"labels must be in 0 \.\. 9, got 10 at index 2$"
-    assert_error(path, content, message, idx.read_labels)
-    assert idx.read_labels(path, num_classes=11).max() == 10
+    assert_error(path, content, message, lambda path: idx.read_labels(path, num_classes=10))
+    assert idx.read_labels(path, num_classes=11).max() == idx.read_labels(path).max() == 10
+    with pytest.raises(ValueError, match="num_classes must be an integer of at least 1, got 0"):
+        idx.read_labels(path, num_classes=0)
 
 
 def test_a_missing_file_stays_a_missing_file(tmp_path):

@@ -2,7 +2,6 @@ import copy
 import json
 import pickle
 import re
-import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -266,31 +265,6 @@ def test_caller_arrays_are_untouched():
             mlp.forward(x, training=True)
             mlp.forward(x)
             mlp.backward(cotangent, need_dx=True)
-
-
-@pytest.mark.parametrize("more", [{}, EVERYTHING])
-def test_steady_state_allocates_no_batch(more):
-    """Nothing as large as the input mini-batch, over all steps together."""
-    mlp = MLP((60, 50, 40, 3), seed=0, **more)
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(2048, 60)).astype(np.float32)
-    dlogits = rng.normal(size=(2048, 3)).astype(np.float32)
-    optimizer = SGD(momentum=0.9, max_norm=3.0)
-
-    def steps(batches):
-        for rows in batches:
-            mlp.forward(x[:rows], training=True)
-            mlp.backward(dlogits[:rows])
-            optimizer.step(mlp.parameters, mlp.gradient, 0.1, mlp.weights)
-
-    steps([2048, 100])
-    tracemalloc.start()
-    try:
-        steps([2048, 2048, 100, 2048])
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < x.nbytes // 4  # a boolean mask of the input has that size
 
 
 @pytest.mark.parametrize(

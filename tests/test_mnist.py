@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numpy_kd import datasets, idx
-from numpy_kd.datasets import load_mnist
+from numpy_kd.datasets import idx, load_mnist, mnist
 
 
 def encoded(array):
@@ -32,7 +31,7 @@ def small():
         images = rng.integers(0, 256, (n, 3, 5), dtype=np.uint8)
         files[f"{part}-images-idx3-ubyte"] = encoded(images)
         files[f"{part}-labels-idx1-ubyte"] = encoded(rng.integers(0, 10, n, dtype=np.uint8))
-    assert set(files) == set(datasets.MNIST_FILES)
+    assert set(files) == set(mnist.MNIST_FILES)
     return files
 
 
@@ -117,11 +116,16 @@ class TestMnist:
         with pytest.raises(ValueError, match=message):
             load_mnist(folder)
 
-    @pytest.mark.parametrize("name", datasets.MNIST_FILES)
+    @pytest.mark.parametrize("name", mnist.MNIST_FILES)
     def test_a_broken_file_is_named(self, tmp_path, small, name):
         small[name] = small[name][:-1]
         with pytest.raises(ValueError, match=f"{name}: truncated data"):
             load_mnist(lay_out(tmp_path, small))
+
+    def test_other_data_may_have_more_classes(self, tmp_path, small):
+        small["train-labels-idx1-ubyte"] = encoded(np.arange(40, 47, dtype=np.uint8))
+        _, labels_train, _, _ = load_mnist(lay_out(tmp_path, small))
+        assert labels_train.tolist() == list(range(40, 47))
 
     def test_dtype_must_be_real(self, tmp_path):
         with pytest.raises(ValueError, match="^dtype must be a real floating-point type"):
@@ -155,7 +159,7 @@ def mirror(tmp_path, monkeypatch):
         server.folder, server.asked, server.half = served, [], None
         server.url = f"http://127.0.0.1:{server.server_port}"
         mirrors = (f"{server.url}/first/", f"{server.url}/second/")
-        monkeypatch.setattr(datasets, "MNIST_MIRRORS", mirrors)
+        monkeypatch.setattr(mnist, "MNIST_MIRRORS", mirrors)
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield server
@@ -169,7 +173,7 @@ class TestDownload:
     @pytest.fixture(autouse=True)
     def small_mnist(self, small, monkeypatch):
         hashes = {name: hashlib.sha256(content).hexdigest() for name, content in small.items()}
-        monkeypatch.setattr(datasets, "MNIST_FILES", hashes)
+        monkeypatch.setattr(mnist, "MNIST_FILES", hashes)
 
     def test_into_the_cache_and_only_once(self, tmp_path, small, mirror, monkeypatch):
         monkeypatch.setenv("NUMPY_KD_DATA", str(tmp_path / "data"))  # theirs: not written to
@@ -223,7 +227,7 @@ class TestDownload:
             return data
 
         monkeypatch.setattr(idx, "take", counted)
-        monkeypatch.setattr(datasets, "_MNIST_LIMIT", 2**16)
+        monkeypatch.setattr(mnist, "_MNIST_LIMIT", 2**16)
         lay_out(mirror.folder / "first", small, ".gz", lambda c: gzip.compress(c + bytes(2**20)))
         with pytest.raises(OSError, match="content has SHA-256"):
             load_mnist(tmp_path / "here", download=True)
@@ -233,11 +237,11 @@ class TestDownload:
         mirror.half = threading.Event()
         folder = tmp_path / "here"
         program = (
-            "import sys; from numpy_kd import datasets; datasets.MNIST_MIRRORS = sys.argv[1:2]\n"
-            "datasets.load_mnist(sys.argv[2], download=True)"
+            "import sys; from numpy_kd.datasets import mnist; mnist.MNIST_MIRRORS = sys.argv[1:2]\n"
+            "mnist.load_mnist(sys.argv[2], download=True)"
         )
         command = [sys.executable, "-c", program, f"{mirror.url}/first/", str(folder)]
-        root = Path(datasets.__file__).parents[1]
+        root = Path(mnist.__file__).parents[2]
         process = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE)
         with process:
             for _ in range(1000):
@@ -254,12 +258,12 @@ class TestDownload:
 
 
 @pytest.mark.skipif(
-    len(datasets._mnist_files(REAL)) < 4,
+    len(mnist._mnist_files(REAL)) < 4,
     reason="needs MNIST: set NUMPY_KD_DATA to a folder whose subfolder mnist has the four files",
 )
 class TestRealMnist:
     def test_the_published_content(self, mirror, tmp_path):
-        for name, path in datasets._mnist_files(REAL).items():
+        for name, path in mnist._mnist_files(REAL).items():
             with path.open("rb") as file:
                 content = idx.unpacked(file).read()
             pack = partial(gzip.compress, compresslevel=1)
@@ -271,7 +275,7 @@ class TestRealMnist:
         assert np.bincount(labels_test)[3] == 1010  # the paper's section 3 counts as many
         assert x_train.mean(dtype=np.float64) == pytest.approx(0.1307, abs=5e-5)
 
-    @pytest.mark.parametrize("name", datasets.MNIST_FILES)
+    @pytest.mark.parametrize("name", mnist.MNIST_FILES)
     def test_the_files_have_the_published_hash(self, name):
-        with datasets._mnist_files(REAL)[name].open("rb") as file:
-            datasets._check_mnist(name, file)
+        with mnist._mnist_files(REAL)[name].open("rb") as file:
+            mnist._check_mnist(name, file)

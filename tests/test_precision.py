@@ -133,6 +133,16 @@ def test_for_any_logits_the_limit_is_at_most_4_times_as_wrong_as_the_textbook(se
         assert (a <= np.maximum(1e-13, 4 * b)).all()
 
 
+@pytest.mark.parametrize("shift", [1e3, 1e6, 1e9])
+@pytest.mark.parametrize("T", [1.0, 1e4])
+def test_a_constant_added_to_a_row_costs_no_digits(T, shift):
+    rng = np.random.default_rng(int(shift))
+    v = rng.normal(size=(ROWS, CLASSES))
+    z = v + 1e-3 * rng.normal(size=v.shape) + shift
+    exact = exact_rows(z, v, T)
+    assert max(map(np.max, errors(*softmax_difference(z, v, T), *exact))) < 1e-12
+
+
 @pytest.mark.parametrize("size", [1e-300, 1.0, 1e300, 1.7e308])
 @pytest.mark.parametrize("T", [1e-300, 1.0, 1e300])
 def test_the_limit_at_the_ends_of_what_float64_can_hold(T, size):

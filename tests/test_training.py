@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import numpy_kd as kd
-from numpy_kd import schedules
+from numpy_kd import schedules, training
 from numpy_kd.checkpoint import History
 from numpy_kd.training import fit
 
@@ -36,6 +36,10 @@ def jittered(rows, rng):
     return rows + rng.normal(scale=0.01, size=rows.shape).astype(rows.dtype)
 
 
+def first_three(rows):
+    return 3 * rows[:, :3]
+
+
 def train(mlp, epochs=6, loss=kd.cross_entropy_loss, targets=LABELS, **more):
     how = {"batch_size": 10, "rng": 3, "schedule": 0.05, "progress": False} | more
     return fit(mlp, X, targets, loss=loss, epochs=epochs, **how)
@@ -55,6 +59,15 @@ RUNS = {
     "noisy loss, cosine": lambda: (
         network(),
         {"loss": noisy_loss(), "targets": V, "schedule": schedules.cosine(0.02, 66)},
+    ),
+    "patience": lambda: (
+        network(batch_norm=True, dropout=0.2),
+        {"patience": 2, "validation": (X, LABELS), "schedule": 0.3},
+    ),
+    "a function asked": lambda: (
+        network(),
+        {"loss": kd.logit_matching_loss, "targets": first_three, "augment": jittered}
+        | {"schedule": 0.01},
     ),
     "another generator": lambda: (
         network(),
@@ -106,6 +119,88 @@ def test_targets_may_be_several_and_stay_with_their_rows():
     train(network(), loss=loss, targets=(V, rows, LABELS), schedule=0.01)
 
 
+def test_a_target_may_be_asked_for_about_the_rows_as_the_network_sees_them():
+    seen = []
+
+    def augment(rows, rng):
+        seen.append(jittered(rows, rng))
+        return seen[-1]
+
+    def asked(rows):
+        assert rows is seen[-1]
+        return 3 * rows[:, :3]
+
+    def loss(logits, answers, labels):
+        np.testing.assert_array_equal(answers, 3 * seen[-1][:, :3])
+        assert len(labels) == len(logits)
+        return kd.logit_matching_loss(logits, answers)
+
+    how = {"loss": loss, "targets": (asked, LABELS), "augment": augment, "schedule": 0.005}
+    history = train(network(), epochs=30, **how)
+    assert len(seen) == 30 * 11
+    assert history.loss[-1] < 0.1 * history.loss[0]
+
+
+def test_parts_of_a_loss_are_recorded_apart():
+    def two_parts(logits, labels):
+        value, dlogits = kd.cross_entropy_loss(logits, labels)
+        return {"most": 0.75 * value, "rest": 0.25 * value}, dlogits
+
+    whole, apart = network(), network()
+    history, parts = train(whole), train(apart, loss=two_parts)
+    np.testing.assert_array_equal(apart.parameters, whole.parameters)
+    assert history.parts == {}
+    assert list(parts.parts) == ["most", "rest"]
+    np.testing.assert_allclose(parts.loss, history.loss, rtol=1e-12)
+    np.testing.assert_allclose(parts.parts["most"], 0.75 * np.array(history.loss), rtol=1e-12)
+    np.testing.assert_allclose(parts.parts["rest"], 0.25 * np.array(history.loss), rtol=1e-12)
+
+
+def scripted(monkeypatch, accuracies):
+    """As if the validation data were answered so, epoch by epoch."""
+    answers = iter(accuracies)
+    monkeypatch.setattr(training, "accuracy", lambda logits, labels: next(answers))
+
+
+@pytest.mark.parametrize(
+    "accuracies, patience, done, best",
+    [
+        ([0.5, 0.7, 0.6, 0.6, 0.9], 2, 4, 1),
+        ([0.5, 0.7, 0.6, 0.8, 0.7, 0.7], 2, 6, 3),
+        ([0.5, 0.5, 0.5, 0.9], 1, 2, 0),  # the first of equals; as good is not better
+        ([0.1, 0.2, 0.3], 1, 3, 2),
+        ([0.9, 0.1, 0.1], 5, 3, 0),  # all epochs, and the best one's parameters
+    ],
+)
+def test_patience_ends_the_run_and_keeps_the_best(accuracies, patience, done, best, monkeypatch):
+    how = {"validation": (X, LABELS), "patience": patience}
+    mlp, shorter = (network(dropout=0.3, batch_norm=True) for _ in range(2))
+    scripted(monkeypatch, accuracies)
+    history = train(mlp, epochs=len(accuracies), **how)
+    assert (len(history.loss), history.best_epoch) == (done, best)
+    assert history.accuracy == accuracies[:done]
+    train(shorter, epochs=best + 1)  # a run that ends with its best epoch
+    np.testing.assert_array_equal(mlp.parameters, shorter.parameters)
+    assert str(mlp.state) == str(shorter.state)  # running statistics, dropout's generators
+
+
+def test_without_patience_the_last_epoch_is_kept(monkeypatch):
+    mlp, other = network(), network()
+    scripted(monkeypatch, [0.9, 0.1, 0.1])
+    train(mlp, epochs=3, validation=(X, LABELS))
+    train(other, epochs=3)
+    np.testing.assert_array_equal(mlp.parameters, other.parameters)
+
+
+def test_a_run_out_of_patience_can_be_looked_at_again(tmp_path, monkeypatch):
+    how = {"validation": (X, LABELS), "patience": 2, "checkpoint": tmp_path / "run.npz"}
+    mlp, again = network(), network()
+    scripted(monkeypatch, [0.5, 0.7, 0.6, 0.6])
+    history = train(mlp, epochs=9, **how)
+    assert train(again, epochs=20, **how) == history  # no accuracy is asked for any more
+    np.testing.assert_array_equal(again.parameters, mlp.parameters)
+
+
 def test_augmented_rows_are_those_of_the_targets():
     seen = []
 
@@ -143,18 +238,19 @@ def test_nobody_writes_into_the_callers_arrays():
 
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_in_two_parts_ends_with_the_same_bits(run, tmp_path):
-    mlp, more = RUNS[run]()
-    whole = train(mlp, epochs=6, validation=(X, LABELS), **more)
+    def run_to(epochs, checkpoint=None):
+        mlp, more = RUNS[run]()
+        how = {"validation": (X, LABELS), "checkpoint": checkpoint} | more
+        return mlp, train(mlp, epochs=epochs, **how)
+
+    mlp, whole = run_to(6)
     checkpoint = tmp_path / "run.npz"
-    first, more = RUNS[run]()
-    train(first, epochs=2, validation=(X, LABELS), checkpoint=checkpoint, **more)
-    second, more = RUNS[run]()  # nothing is left of the first but its file
-    parts = train(second, epochs=6, validation=(X, LABELS), checkpoint=checkpoint, **more)
-    np.testing.assert_array_equal(second.parameters, mlp.parameters)
-    assert parts == whole
-    again, more = RUNS[run]()
-    assert train(again, epochs=6, validation=(X, LABELS), checkpoint=checkpoint, **more) == whole
-    np.testing.assert_array_equal(again.parameters, mlp.parameters)
+    run_to(2, checkpoint)
+    for _ in range(2):  # the second one only reads what is there
+        again, history = run_to(6, checkpoint)
+        np.testing.assert_array_equal(again.parameters, mlp.parameters)
+        assert str(again.state) == str(mlp.state)
+        assert history == whole
 
 
 SCRIPT = """
@@ -270,7 +366,8 @@ def test_a_bar_is_shown_only_where_somebody_looks():
     code = (
         "import numpy_kd as kd, numpy as np\n"
         "kd.fit(kd.MLP((2, 2), seed=0), np.eye(2), np.array([0, 1]), loss=kd.cross_entropy_loss,"
-        " epochs=2{})"
+        " epochs=2{})\n"
+        "import sys; print('tqdm' in sys.modules)"
     )
     for more, shown in (("", False), (", progress=True", True), (", progress=False", False)):
         run = subprocess.run(
@@ -281,13 +378,33 @@ def test_a_bar_is_shown_only_where_somebody_looks():
             cwd=ROOT,
         )
         assert run.returncode == 0, run.stderr
-        assert run.stdout == ""
         assert ("step" in run.stderr) == shown
+        assert run.stdout == f"{shown}\n"  # and tqdm is not even loaded for nothing
+
+
+@pytest.mark.parametrize("progress", [None, True])
+def test_without_a_standard_error_there_is_no_bar(progress, monkeypatch, tmp_path):
+    """As in a service, or under pythonw."""
+    closed = (tmp_path / "stderr").open("w")
+    closed.close()
+    for stderr in (None, closed):
+        monkeypatch.setattr(sys, "stderr", stderr)
+        assert len(train(network(), epochs=1, progress=progress).loss) == 1
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        ({"patience": 3}, "patience must be None without validation data"),
+        (
+            {"patience": 0, "validation": (X, LABELS)},
+            "patience must be an integer of at least 1, got 0",
+        ),
+        ({"checkpoint": 3}, "checkpoint must be the path of a file or None, got 3"),
+        (
+            {"augment": lambda rows, rng: rows[:3]},
+            r"augment must give rows of shape \(10, 5\), got \(3, 5\)",
+        ),
         ({"epochs": 0}, "epochs must be an integer of at least 1, got 0"),
         ({"batch_size": 2.5}, "batch_size must be an integer of at least 1, got 2.5"),
         ({"targets": LABELS[:5]}, r"targets must have one row for each of the 103 rows of x"),

@@ -39,12 +39,19 @@ class Answer:
 
 @dataclass(frozen=True)
 class Seen:
-    """One call as it was made: arguments, what came back, and what should have."""
+    """One call as it was made: arguments, what came back, and what should have.
+
+    `numbers` are those that the arguments hold, by name: T, B, N. Where nothing came back,
+    `failure` is the answer's, and `failed` says it in words.
+    """
 
     arguments: tuple
     value: object
     after: tuple
     expected: object
+    numbers: dict[str, float] = field(default_factory=dict)
+    failure: str = ""
+    failed: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import numpy as np
 
 from numpy_kd import gradcheck
 from numpy_kd.exercises import catalogue
-from numpy_kd.exercises.exercise import Answer, Exercise, fresh
-from numpy_kd.exercises.judging import wire
+from numpy_kd.exercises.exercise import Exercise
+from numpy_kd.exercises.judging.asking import ask
 from numpy_kd.exercises.judging.verdict import Verdict, judge, not_there
 
 LOCAL_SEED = 2**64 + 2015  # which no grader can draw: the numbers seen here are never those
@@ -98,7 +98,7 @@ def examine(function: Callable, exercise: Exercise) -> tuple[Verdict, list[str]]
     plan = exercise.plan(LOCAL_SEED)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        answers = [_answer(function, call) for _, calls in plan for call in calls]
+        answers = [ask(function, call) for _, calls in plan for call in calls]
         verdict = judge(exercise, plan, answers)
         more = _slopes(function, exercise, plan) if verdict.status == "wrong" else []
     told = dict.fromkeys(str(warning.message) for warning in caught)
@@ -206,32 +206,12 @@ def _names_in(code: types.CodeType) -> set[str]:
     return set(code.co_names).union(*map(_names_in, inner))
 
 
-def _answer(function: Callable, arguments: tuple) -> Answer:
-    """One call, as the grader's child makes it."""
-    own = fresh(arguments)
-    try:
-        value = function(*own)
-    except NotImplementedError as error:
-        return Answer(failure="missing", text=str(error))
-    except MemoryError as error:
-        return Answer(failure="memory", text=f"MemoryError: {error}")
-    except Exception as error:  # noqa: BLE001 (students' code raises what it likes)
-        return Answer(failure="error", text=f"{type(error).__name__}: {error}"[:500])
-    return Answer(value=_plain(value), after=own)
-
-
-def _plain(value):
-    """A result as it would come back from the grader's child."""
-    arrays: list = []
-    return wire.decode(wire.encode(value, arrays), arrays)
-
-
 def _slopes(function: Callable, exercise: Exercise, plan) -> list[str]:
     """Whether each gradient is the slope of what it belongs to, by the complex step."""
     calls = {check.name: calls for check, calls in plan}
     lines, arguments = [], calls.get("gradient", plan[0][1])[0]
     for f, point, index in exercise.slope(function, arguments) if exercise.slope else []:
-        answer = _answer(function, arguments)
+        answer = ask(function, arguments)
         results = answer.value if isinstance(answer.value, tuple) else (answer.value,)
         result = results[index or 0] if len(results) == len(exercise.returns) else None
         slope = _differentiated(f, point)

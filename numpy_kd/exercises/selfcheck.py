@@ -6,12 +6,12 @@ recognised; each exhibit of the gallery passes its weak test and fails its stron
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 
-import numpy as np
-
 from numpy_kd.exercises import catalogue
-from numpy_kd.exercises.exercise import Answer, Exercise, fresh
+from numpy_kd.exercises.exercise import Exercise
+from numpy_kd.exercises.judging.asking import ask
 from numpy_kd.exercises.judging.verdict import Verdict, judge
 from numpy_kd.exercises.sheet_notebooks import stub
 
@@ -43,7 +43,9 @@ def problems_of(exercise: Exercise, seed: int) -> Iterator[str]:
 def verdict_on(exercise: Exercise, function: Callable, seed: int) -> Verdict:
     """The verdict on a function that is trusted, without a process of its own."""
     plan = exercise.plan(seed)
-    answers = [_answer(function, call) for _, calls in plan for call in calls]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answers = [ask(function, call) for _, calls in plan for call in calls]
     return judge(exercise, plan, answers)
 
 
@@ -52,17 +54,6 @@ def stub_function(exercise: Exercise) -> Callable:
     namespace: dict = {}
     exec(stub(exercise), namespace)  # noqa: S102 (our own text)
     return namespace[exercise.name]
-
-
-def _answer(function: Callable, arguments: tuple) -> Answer:
-    own = fresh(arguments)
-    try:
-        with np.errstate(all="ignore"):
-            return Answer(value=function(*own), after=own)
-    except NotImplementedError as error:
-        return Answer(failure="missing", text=str(error))
-    except Exception as error:  # noqa: BLE001 (a mistake may well crash)
-        return Answer(failure="error", text=repr(error))
 
 
 def _problems_of_exhibit(exercise: Exercise) -> Iterator[str]:

@@ -176,7 +176,7 @@ def limit_strip(logits, teacher_logits, temperatures) -> Figure:
         teacher = above.bar(classes + 0.2, softmax(v, T)[0], 0.4, color=COLOURS["teacher"])
         above.set(xticks=classes, ylim=(0, 1), title=f"T = {T:g}")
         exact = z.size * T**2 * logit_gradient(z, v, T)[0]
-        limit = z.size * T**2 * high_temperature_gradient(z, v, T, zero_mean=False)[0]
+        limit = z.size * T**2 * high_temperature_gradient(z, v, T)[0]
         gradient = below.bar(classes, exact, 0.6, color=SKY)
         (marks,) = below.plot(classes, limit, "_", color="black", ms=11, mew=2)
         below.axhline(0, color="black", lw=0.8)

@@ -112,7 +112,7 @@ def strong_03(loss):
 
 def broken_04(logits, teacher_logits, labels, temperature, soft_weight, hard_weight):
     """The two-part cost, the soft term from a copy."""
-    soft, soft_dlogits = kl_loss(logits.copy(), teacher_logits, temperature)
+    soft, soft_dlogits = kl_loss(logits.copy(), teacher_logits, temperature=temperature)
     hard, hard_dlogits = cross_entropy_loss(logits, labels)
     value = soft_weight * temperature**2 * soft + hard_weight * hard
     dlogits = hard_weight * hard_dlogits
@@ -123,7 +123,7 @@ def weak_04(loss):
     """The value is the right one."""
     z, v = random_pair()
     labels = np.array([3, 0, 6, 2, 5])
-    value = 0.7 * 9 * kl_loss(z, v, 3.0)[0] + 0.3 * cross_entropy_loss(z, labels)[0]
+    value = 0.7 * 9 * kl_loss(z, v, temperature=3.0)[0] + 0.3 * cross_entropy_loss(z, labels)[0]
     assert abs(loss(z, v, labels, 3.0, 0.7, 0.3)[0] - value) < 1e-9
 
 
@@ -158,9 +158,9 @@ def step_problem():
 def weak_05(step):
     """After a step the student is nearer to its teacher."""
     W, W_teacher, x = step_problem()
-    before = kl_loss(x @ W, x @ W_teacher, 2.0)[0]
+    before = kl_loss(x @ W, x @ W_teacher, temperature=2.0)[0]
     W, W_teacher = step(W, W_teacher, x, 2.0, 0.1)
-    assert kl_loss(x @ W, x @ W_teacher, 2.0)[0] < before
+    assert kl_loss(x @ W, x @ W_teacher, temperature=2.0)[0] < before
 
 
 def strong_05(step):

@@ -64,7 +64,7 @@ def _soft_context(logits, teacher_logits, temperature):
 
 def soft(z, v, T):
     """`T**2 KL(p || q)`, what most of the exhibits meant to compute."""
-    value, dlogits = losses.kl_loss(z, v, T)
+    value, dlogits = losses.kl_loss(z, v, temperature=T)
     return T * T * value, T * T * dlogits
 
 

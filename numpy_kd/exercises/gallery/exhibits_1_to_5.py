@@ -29,12 +29,12 @@ What was meant is $C = T^2\,\overline{\mathrm{KL}(p \,\|\, q)}$ with both softma
         Mistake(
             "T squared still missing",
             "the softmaxes are there now, but the factor T^2 is not.",
-            lambda z, v, T: losses.kl_loss(z, v, T),
+            lambda z, v, T: losses.kl_loss(z, v, temperature=T),
         ),
         Mistake(
             "temperature still missing",
             "the softmaxes are there now, but at T = 1.",
-            lambda z, v, T: losses.kl_loss(z, v, 1.0),
+            lambda z, v, T: losses.kl_loss(z, v, temperature=1.0),
         ),
     ),
 )
@@ -105,7 +105,7 @@ What was meant is the two-part cost of `hinton_loss`. Repair it.""",
 
 
 def _two_parts_reversed(z, v, y, T, soft, hard):
-    value, dlogits = losses.kl_loss(v, z, T)
+    value, dlogits = losses.kl_loss(v, z, temperature=T)
     hard_value, hard_dlogits = losses.cross_entropy_loss(z, y)
     return soft * T * T * value + hard * hard_value, soft * T * T * dlogits + hard * hard_dlogits
 
@@ -155,9 +155,10 @@ def _step(W, W_teacher, x, temperature, learning_rate):
 
 
 def _two_networks(rng, batch=None):
-    B, N = draws.sizes(rng, batch)
-    W, W_teacher = rng.normal(size=(2, 4, N))
-    return W, W_teacher, rng.normal(size=(B, 4)), draws.temperature(rng), 0.15
+    B, N, D = draws.sizes(rng, batch, 3)
+    W, W_teacher = rng.normal(size=(2, D, N))
+    x = rng.normal(size=(B, D))
+    return W, W_teacher, x, draws.temperature(rng), draws.learning_rate(rng)
 
 
 exhibit_05 = exhibits.exhibit(

@@ -17,10 +17,11 @@ def _targets(x, gamma, beta, running_mean, running_variance, W, temperature):
 
 
 def _teacher_in_use(rng, batch=None):
-    B, N = draws.sizes(rng, batch)
-    x, W = rng.normal(1, 2, (B, 4)), rng.normal(size=(4, N))
-    statistics = rng.normal(size=4), rng.uniform(2, 5, 4)
-    return x, rng.uniform(0.5, 2, 4), rng.normal(size=4), *statistics, W, draws.temperature(rng)
+    B, N, D = draws.sizes(rng, batch, 3)
+    x, W = rng.normal(1, 2, (B, D)), rng.normal(size=(D, N)) / 2
+    gamma, beta = rng.uniform(0.5, 2, D), rng.normal(size=D)
+    statistics = rng.normal(size=D), rng.uniform(2, 5, D)
+    return x, gamma, beta, *statistics, W, draws.temperature(rng)
 
 
 exhibit_06 = exhibits.exhibit(
@@ -65,8 +66,9 @@ def _minibatches(x, teacher_logits, order, batch_size):
 
 
 def _to_be_shuffled(rng, batch=None):
-    n, size = (batch, 1) if batch else ((12, 3), (15, 5), (12, 4))[rng.integers(3)]
-    return rng.normal(size=(n, 2)), rng.normal(size=(n, 4)), rng.permutation(n), size
+    n, size = (batch, 1) if batch else ((12, 3), (15, 5), (20, 4))[rng.integers(3)]
+    D, N = draws.sizes(rng)
+    return rng.normal(size=(n, D)), rng.normal(size=(n, N)), rng.permutation(n), size
 
 
 def _shuffled_twice(x, v, order, size):
@@ -111,7 +113,7 @@ exhibit_08 = exhibits.exhibit(
     8,
     "two halves of two different costs",
     exhibits.LOSS,
-    lambda logits, targets: losses.soft_target_loss(logits, targets),
+    lambda logits, targets: losses.soft_target_loss(logits, targets, temperature=1.0),
     lambda rng, batch=None: (
         draws.logits(rng, shape := draws.sizes(rng, batch)),
         draws.probabilities(rng, shape),
@@ -140,8 +142,8 @@ What was meant is the cross-entropy of soft targets at $T = 1$, $C = \overline{-
             "mean over the classes",
             "the value is averaged over the classes too; it is their sum.",
             lambda z, p: (
-                losses.soft_target_loss(z, p)[0] / z.shape[1],
-                losses.soft_target_loss(z, p)[1],
+                losses.soft_target_loss(z, p, temperature=1.0)[0] / z.shape[1],
+                losses.soft_target_loss(z, p, temperature=1.0)[1],
             ),
         ),
     ),
@@ -175,7 +177,7 @@ What was meant is $C = T^2\,\overline{\mathrm{KL}(p \,\|\, q)}$. Repair it.""",
         Mistake(
             "T squared missing",
             "this is the divergence, without the factor T^2.",
-            lambda z, v, T: losses.kl_loss(z, v, T),
+            lambda z, v, T: losses.kl_loss(z, v, temperature=T),
         ),
     ),
 )
@@ -191,13 +193,13 @@ def _squared_error(z, v, T):
 def _mixture(logits, first_teacher, second_teacher, share, temperature):
     T = temperature
     p = share * softmax(first_teacher, T) + (1 - share) * softmax(second_teacher, T)
-    value, dlogits = losses.soft_target_loss(logits, p, T)
+    value, dlogits = losses.soft_target_loss(logits, p, temperature=T)
     return T * T * value, T * T * dlogits
 
 
 def _with_mixed_targets(mix):
     def function(z, v, w, share, T):
-        value, dlogits = losses.soft_target_loss(z, mix(v, w, share, T), T)
+        value, dlogits = losses.soft_target_loss(z, mix(v, w, share, T), temperature=T)
         return T * T * value, T * T * dlogits
 
     return function

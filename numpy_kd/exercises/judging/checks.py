@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from numpy_kd.exercises.exercise import Check
-from numpy_kd.exercises.judging import differences
+from numpy_kd.exercises.judging import differences, draws
 
 
 def in_float32(arguments: tuple) -> tuple:
@@ -34,14 +34,15 @@ def standard_checks(
     """The checks that most exercises share.
 
     `problem(rng, batch=None)` draws the arguments of one call (`batch` fixes the number of
-    examples). "values" looks at every result, or, with points for "gradient", at the first
-    only, and "gradient" at the second; "contract" at a batch of one, float32, and arguments
-    left as they were; "extremes" at the calls where naive code overflows or loses its digits.
+    examples). "values" looks at every result of two unlike calls, or, with points for "gradient",
+    at the first only, and "gradient" at the second; "contract" at a batch of one, float32, and
+    arguments left as they were; "extremes" at the calls where naive code overflows or loses its
+    digits.
     """
     first = (0,) if gradient else None
 
     def two(rng):
-        return [problem(rng), problem(rng)]
+        return draws.unlike(problem, rng)
 
     def contract(rng):
         calls = [problem(rng, batch=1), problem(rng)]

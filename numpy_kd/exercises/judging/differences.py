@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import permutations
 
 import numpy as np
 
+from numpy_kd.exercises.judging import measured
 from numpy_kd.exercises.judging.wire import Other
 
 LOOSE, TIGHT = 2e-5, 1e-9  # of the largest entry: for float32 answers, and for float64
+NOTHING = 1e-15  # the rounding of a sum whose terms are of size 1: nothing smaller is a size
+MEASURED, MEASURED_FLOAT32 = 1e-7, 1e-4  # the digits to which one number must hold
 
 
 def results(
@@ -25,11 +29,7 @@ def results(
     """
 
     def judge(seen: Sequence) -> str:
-        for call in seen:
-            text = difference(call, names, only, by_entry)
-            if text:
-                return text
-        return ""
+        return _first_difference(seen, names, only, by_entry)[0]
 
     return judge
 
@@ -38,33 +38,46 @@ def contract(names: tuple[str, ...]) -> Callable:
     """A judge of manners: dtype as given, arguments unchanged, and right for a batch of one."""
 
     def judge(seen: Sequence) -> str:
-        for call in seen:
-            text = (
-                difference(call, names)
-                or dtype_difference(names, call.value, call.expected)
-                or change(call.arguments, call.after)
-            )
+        text, call = _first_difference(seen, names)
+        for other in [] if text else seen:
+            text, call = dtype_difference(names, other) or change(other), other
             if text:
-                return f"{text} ({_occasion(call.arguments)})"
-        return ""
+                break
+        return f"{text} ({_occasion(call.arguments)})" if text else ""
 
     return judge
 
 
+def _first_difference(seen: Sequence, names, only=None, by_entry: bool = False):
+    """What is off on the first call where something is, with what one number says of it."""
+    for position, call in enumerate(seen):
+        index, text = difference(call, names, only, by_entry)
+        if text:
+            order = _another_order(seen, names)
+            more = order or ("" if index is None else _measured(seen, position, index))
+            return (f"{text}; {more}" if more else text), call
+    return "", None
+
+
 def difference(
     call, names: tuple[str, ...], only: tuple[int, ...] | None = None, by_entry: bool = False
-) -> str:
-    """What differs between the results of one call and the expected ones, or ''."""
+) -> tuple[int | None, str]:
+    """Which result of a call differs from the expected one, and how; (None, '') if none does."""
     pairs = matched(names, call.value, call.expected)
     if isinstance(pairs, str):
-        return pairs
-    tolerance = LOOSE if any(map(is_float32, call.arguments)) else TIGHT
+        return None, pairs
+    tolerance = tolerance_of(call)
     for index, (name, got, right) in enumerate(pairs):
         if only is None or index in only:
             text = part_difference(name, got, right, tolerance, by_entry)
             if text:
-                return text
-    return ""
+                return index, text
+    return None, ""
+
+
+def tolerance_of(call) -> float:
+    """How nearly the numbers of a call must agree, relative to their largest."""
+    return LOOSE if any(map(is_float32, call.arguments)) else TIGHT
 
 
 def is_float32(value: object) -> bool:
@@ -104,18 +117,19 @@ def part_difference(name: str, got, right, tolerance: float, by_entry: bool = Fa
             seen = place if bad.ndim else _number(got)
             return f"{name} is {seen}; needed is {_number(right[where])}"
         finite = np.isfinite(right)
-        largest = np.abs(right[finite]).max(initial=0.0) or 1.0  # all zeros: absolute
-        size = np.abs(right) if by_entry else largest
+        size = np.abs(right) if by_entry else _size(right[finite])
         error = np.where(finite, np.abs(np.where(finite, got - right, 0)), 0)
         wrong = (error > tolerance * size) | (~finite & (got != right))
     return _numbers(name, got, right, wrong, error) if wrong.any() else ""
 
 
-def close(got, right, tolerance: float = 1e-9) -> bool:
-    """Whether two results are the same numbers; for recognising a mistake."""
+def close(got, right, tolerance: float = TIGHT, rounding: float = 0.0) -> bool:
+    """Whether two results are the same numbers, up to `tolerance` of the largest and `rounding`."""
     if isinstance(right, tuple) or isinstance(got, tuple):
         both = isinstance(right, tuple) and isinstance(got, tuple) and len(got) == len(right)
-        return both and all(close(a, b, tolerance) for a, b in zip(got, right, strict=True))
+        return both and all(
+            close(a, b, tolerance, rounding) for a, b in zip(got, right, strict=True)
+        )
     if not isinstance(got, (np.ndarray, int, float)):
         return False
     with np.errstate(all="ignore"):
@@ -123,36 +137,24 @@ def close(got, right, tolerance: float = 1e-9) -> bool:
         if got.shape != right.shape:
             return False
         finite = np.isfinite(right)
-        size = np.abs(right[finite]).max(initial=0.0)
         same = np.array_equal(got[~finite], right[~finite], equal_nan=True)
-        return same and bool((np.abs(got - right)[finite] <= tolerance * size).all())
+        off = np.abs(got - right)[finite]
+        return same and bool((off <= tolerance * _size(right[finite]) + rounding).all())
 
 
-def constant_ratio(got, right) -> float | None:
-    """The factor between two arrays, where it is the same everywhere and not 1."""
-    with np.errstate(all="ignore"):
-        got, right = np.asarray(got, np.float64), np.asarray(right, np.float64)
-        if got.shape != right.shape or got.size == 0 or not (right != 0).any():
-            return None
-        factor = float((got * right).sum() / (right * right).sum())
-        if not np.isfinite(factor) or abs(factor) < 1e-12 or abs(factor - 1) < 1e-9:
-            return None
-        return factor if close(got, factor * right, 1e-7) else None
-
-
-def dtype_difference(names: tuple[str, ...], value, expected) -> str:
+def dtype_difference(names: tuple[str, ...], call) -> str:
     """float32 in, float32 out: a result whose dtype is not the expected one, or ''."""
-    for name, got, right in matched(names, value, expected):
+    for name, got, right in matched(names, call.value, call.expected):
         if isinstance(right, np.ndarray) and np.asarray(got).dtype != right.dtype:
             return f"{name} has dtype {np.asarray(got).dtype}; needed is {right.dtype}"
     return ""
 
 
-def change(arguments: tuple, after: tuple) -> str:
+def change(call) -> str:
     """An argument that the function has written to, or ''."""
-    if len(after) != len(arguments):
+    if len(call.after) != len(call.arguments):
         return "the arguments did not come back"
-    for position, (before, now) in enumerate(zip(arguments, after, strict=True), 1):
+    for position, (before, now) in enumerate(zip(call.arguments, call.after, strict=True), 1):
         if isinstance(before, np.ndarray):
             same = isinstance(now, np.ndarray) and np.array_equal(before, now, equal_nan=True)
             if not same:
@@ -160,27 +162,58 @@ def change(arguments: tuple, after: tuple) -> str:
     return ""
 
 
+def _another_order(seen: Sequence, names: tuple[str, ...]) -> str:
+    """Whether the results are right on every call, but in one other order."""
+    for order in list(permutations(range(len(names))))[1:]:
+        if all(
+            isinstance(call.value, tuple)
+            and len(call.value) == len(order)
+            and close(tuple(call.value[i] for i in order), call.expected, tolerance_of(call))
+            for call in seen
+        ):
+            came = [name for _, name in sorted(zip(order, names, strict=True))]
+            return f"the results are right, but in the order ({', '.join(came)})"
+    return ""
+
+
+def _measured(seen: Sequence, position: int, index: int) -> str:
+    """What one number says of result `index`, on all calls that have one of the right shape."""
+    pairs, shown = [], 0
+    for number, call in enumerate(seen):
+        got, right = _part(call.value, index), _part(call.expected, index)
+        usable = isinstance(got, (np.ndarray, int, float)) and np.shape(got) == np.shape(right)
+        got32 = is_float32(got) or is_float32(right)
+        got, right = (np.asarray(x, np.float64) if usable else np.nan for x in (got, right))
+        if not usable or not got.size or not np.isfinite(got).all() or not np.isfinite(right).all():
+            return ""
+        shown = len(pairs) if number == position else shown
+        digits = MEASURED_FLOAT32 if got32 else MEASURED
+        pairs.append(measured.Pair(got, right, call.numbers, digits))
+    return measured.relation(pairs, shown)
+
+
+def _part(value, index: int):
+    return value[index] if isinstance(value, tuple) else value
+
+
+def _size(finite: np.ndarray) -> float:
+    """The largest of some numbers; 1 where they are all 0, so that the tolerance is absolute."""
+    largest = float(np.abs(finite).max(initial=0.0))
+    return largest if largest > NOTHING else 1.0
+
+
 def _numbers(name, got, right, wrong, error) -> str:
-    """How many entries are off, the worst of them, and the ratio where it is one number."""
+    """How many entries are off, and the worst of them."""
     where = tuple(int(i) for i in np.unravel_index(np.argmax(error * wrong), wrong.shape))
     if not error[where] > 0:
         where = _first(wrong)
     values = f"{_number(got[where])}; needed is {_number(right[where])}"
+    if _number(got[where]) == _number(right[where]):
+        values = f"off by {_number(got[where] - right[where])}; needed is {_number(right[where])}"
     if got.size > 1:
         text = f"{_count(wrong)} of {name} {'are' if wrong.sum() > 1 else 'is'} off;"
-        text += f" the worst{_at(where)} is {values}"
-    else:
-        text = f"{name} is {values}"
-    factor = constant_ratio(got, right)
-    if factor is not None and (got.size > 1 or _is_round(factor)):
-        text += f"; it is {factor:.7f} times the right one"
-        text += " in every entry" if got.size > 1 else ""
-    return text
-
-
-def _is_round(factor: float) -> bool:
-    """Whether a factor is a whole number or one over it: that of a single value means little else."""
-    return any(abs(x - round(x)) < 1e-7 * abs(x) for x in (factor, 1 / factor))
+        return text + f" the worst{_at(where)} is {values}"
+    return f"{name} is {values}"
 
 
 def _kind(value) -> str:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numpy_kd import diagnosis
-from numpy_kd.exercises.exercise import Answer, Check, Exercise, Mistake, Seen, fresh
-from numpy_kd.exercises.judging import differences
+from numpy_kd.exercises.exercise import Answer, Check, Exercise, Seen, fresh
+from numpy_kd.exercises.judging import causes
+from numpy_kd.exercises.judging.causes import Judged
 
 
 @dataclass(frozen=True)
@@ -83,28 +83,24 @@ def judge(
     Parameters: `plan` from `exercise.plan(seed)`; `answers` one for each of its calls, in order.
     """
     remaining = iter(answers)
-    rows = [(check, [(arguments, next(remaining)) for arguments in calls]) for check, calls in plan]
-    judged = [(check, *_seen(exercise, calls)) for check, calls in rows]
-    texts = [failure or _judged(check, seen) for check, seen, failure in judged]
+    calls = [
+        (check, [_seen(exercise, arguments, next(remaining)) for arguments in drawn])
+        for check, drawn in plan
+    ]
+    judged = [Judged(check, seen, _text(check, seen)) for check, seen in calls]
     results = []
-    for (check, _), text in zip(rows, texts, strict=True):
-        waits = not check.main and bool(texts[0])
+    for check, _, text in judged:
+        waits = not check.main and bool(judged[0].text)
         counts = not text and not waits
-        shown = f"counts once {rows[0][0].name} is right" if waits else text
-        if not check.main and text and any(texts[: len(results)]):
+        shown = f"counts once {judged[0].check.name} is right" if waits else text
+        if not check.main and text and any(earlier.text for earlier in judged[: len(results)]):
             shown = "not passed either"
         results.append(
             CheckResult(check.name, check.points if counts else 0, check.points, shown, counts)
         )
-    failures = [answer.failure for _, calls in rows for _, answer in calls if answer.failure]
+    failures = [call.failure for _, seen in calls for call in seen if call.failure]
     status = "ok" if all(r.passed for r in results) else failures[0] if failures else "wrong"
-    name = sentence = ""
-    if status in ("wrong", "error"):
-        cause = _cause(exercise, judged, texts)
-        if cause is not None:
-            name, sentence = cause.name, _told(cause, exercise, rows, texts)
-        elif exercise.context is not None:
-            name, sentence = _diagnosed(exercise, judged, texts)
+    name, sentence = causes.cause(exercise, judged) if status in ("wrong", "error") else ("", "")
     return Verdict(exercise.name, status, tuple(results), name, sentence)
 
 
@@ -114,90 +110,17 @@ def not_there(exercise: Exercise, status: str, text: str) -> Verdict:
     return Verdict(exercise.name, status, tuple(checks))
 
 
-def _seen(exercise: Exercise, calls) -> tuple[list[Seen], str]:
-    """What came back beside what should have, and the first failure among the calls."""
-    seen, failure = [], ""
-    for arguments, answer in calls:
-        if answer.failure:
-            failure = failure or answer.text or STATUS[answer.failure]
-            continue
-        with np.errstate(all="ignore"):
-            expected = exercise.reference(*fresh(arguments))
-        seen.append(Seen(arguments, answer.value, answer.after, expected))
-    return seen, failure
-
-
-def _judged(check: Check, seen: list[Seen]) -> str:
+def _seen(exercise: Exercise, arguments: tuple, answer: Answer) -> Seen:
+    """What came back from one call beside what should have."""
     with np.errstate(all="ignore"):
-        return check.compare(seen)
+        expected = exercise.reference(*fresh(arguments))
+    numbers = exercise.quantities(*arguments)
+    failed = answer.failure and (answer.text or STATUS[answer.failure])
+    return Seen(arguments, answer.value, answer.after, expected, numbers, answer.failure, failed)
 
 
-def _cause(exercise: Exercise, judged, texts) -> Mistake | None:
-    """The one usual mistake that gives these very numbers: in all calls, else in a failed check."""
-    everything = [call for _, seen, _ in judged for call in seen]
-    found = _matching(exercise, everything, None)
-    if len(found) == 1:
-        return found[0]
-    for (check, seen, _), text in zip(judged, texts, strict=True):
-        if text and seen:
-            found = _matching(exercise, seen, None)
-            if not found and check.name in ("values", "gradient"):
-                found = _matching(exercise, seen, 0 if check.name == "values" else 1)
-            if len(found) == 1:
-                return found[0]
-    return None
-
-
-def _matching(exercise: Exercise, seen: list[Seen], index: int | None) -> list[Mistake]:
-    """The mistakes that reproduce every answer seen, and are seen in at least one."""
-    return [mistake for mistake in exercise.mistakes if seen and _reproduces(mistake, seen, index)]
-
-
-def _reproduces(mistake: Mistake, seen: list[Seen], index: int | None) -> bool:
-    shows = False
-    for call in seen:
-        with np.errstate(all="ignore"):
-            try:
-                value = mistake.function(*fresh(call.arguments))
-            except Exception:  # noqa: BLE001 (a mistake may well crash on these)
-                return False
-        got, wrong, right = (_part(x, index) for x in (call.value, value, call.expected))
-        tolerance = (
-            differences.LOOSE
-            if any(map(differences.is_float32, call.arguments))
-            else differences.TIGHT
-        )
-        if not differences.close(got, wrong, tolerance):
-            return False
-        shows = shows or not differences.close(got, right, tolerance)
-    return shows
-
-
-def _part(value, index: int | None):
-    if index is None or not isinstance(value, tuple) or index >= len(value):
-        return value
-    return value[index]
-
-
-def _diagnosed(exercise: Exercise, judged, texts) -> tuple[str, str]:
-    """The cause that the diagnosis of gradients finds, for the first result that is off."""
-    for (check, seen, _), text in zip(judged, texts, strict=True):
-        if not text or not check.main or not seen:
-            continue
-        call = seen[0]
-        pairs = differences.matched(exercise.returns, call.value, call.expected)
-        for index, (_, got, right) in enumerate([] if isinstance(pairs, str) else pairs):
-            gradient = index > 0 or exercise.returns[0] != "value"
-            if gradient and isinstance(got, np.ndarray) and not differences.close(got, right):
-                context = exercise.context(*call.arguments)
-                found = diagnosis.diagnose(got.astype(np.float64), right, context)
-                if found.cause is not None:
-                    return found.cause, f"{exercise.returns[index]}: {found}"
-    return "", ""
-
-
-def _told(mistake: Mistake, exercise: Exercise, rows, texts) -> str:
-    """The mistake's sentence with the numbers of the first call that was not right."""
-    arguments = next(calls[0][0] for (_, calls), text in zip(rows, texts, strict=True) if text)
-    numbers = {name: f"{x:g}" for name, x in exercise.quantities(*arguments).items()}
-    return mistake.sentence.format(**numbers)
+def _text(check: Check, seen: list[Seen]) -> str:
+    """What a check has to say: the first call that failed, else what is off."""
+    failed = next((call.failed for call in seen if call.failure), "")
+    with np.errstate(all="ignore"):
+        return failed or check.compare(seen)

@@ -122,6 +122,12 @@ def decode(code: object, arrays: list, depth: int = 0) -> object:
     raise ProtocolError("a value that is not one")
 
 
+def plain(value: object) -> object:
+    """A value as it comes out at the other end: NumPy's numbers as Python's, other types by name."""
+    arrays: list = []
+    return decode(encode(value, arrays), arrays)
+
+
 class Other:
     """Something that is neither an array nor a number nor a tuple of these."""
 

@@ -18,6 +18,12 @@ def _logits_and_temperature(rng, batch=None):
     return (draws.logits(rng, draws.sizes(rng, batch)), draws.temperature(rng))
 
 
+def _far_apart(rng):
+    """Rows that no common shift keeps in range, warm; and ordinary ones, so cold that they overflow."""
+    far = draws.far_rows(rng, draws.sizes(rng))
+    return [(far, draws.temperature(rng)), (_logits(rng)[0], draws.temperature(rng) / 1000)]
+
+
 def _quantities(logits, temperature=1.0):
     B, N = logits.shape
     return {"T": temperature, "B": B, "N": N}
@@ -28,7 +34,11 @@ def _raw(z, T):
 
 
 def _ties(rng):
-    return [(np.array([[2.0, 5.0, 5.0], [-1.0, -1.0, -3.0]]),), (-1 - _logits(rng)[0] ** 2,)]
+    """Rows in which two or three entries are the largest; and a batch of negative logits."""
+    z = np.round(_logits(rng)[0])
+    for row in z:
+        row[rng.permutation(len(row))[: rng.integers(2, 4)]] = row.max() + 1
+    return [(z,), (-1 - _logits(rng)[0] ** 2,)]
 
 
 def _one_for_every_largest(z):
@@ -77,6 +87,11 @@ Write `hardmax(logits)` for logits of shape $(B, N)$. The result has the shape a
             lambda z: probability.hardmax(z, axis=0),
         ),
         Mistake(
+            "the smallest instead of the largest",
+            "the 1 stands at the smallest logit of each row (argmin).",
+            lambda z: probability.hardmax(-z),
+        ),
+        Mistake(
             "the largest value kept",
             "the largest logit itself was left in place; a 1 belongs there.",
             lambda z: z * probability.hardmax(z),
@@ -109,10 +124,7 @@ may add any constant to a row without changing $q$; choose one that makes every 
         _logits_and_temperature,
         ("q",),
         values=3,
-        extremes=lambda rng: [
-            (np.array([[1000.0, 0.0, -1000.0], [-2000.0, -2001.0, -2003.0]]), 1.0),
-            (np.array([[3.0, 1.0, 2.0], [700.0, 0.0, -5.0]]), 0.01),
-        ],
+        extremes=_far_apart,
     ),
     mistakes=(
         Mistake(
@@ -191,10 +203,7 @@ answer $[0, -5000]$. The same shift as in `softmax` keeps the sum from overflowi
         _logits_and_temperature,
         ("log_q",),
         values=2,
-        extremes=lambda rng: [
-            (np.array([[0.0, -5000.0, -10.0], [3000.0, 2990.0, 0.0]]), 1.0),
-            (np.array([[3.0, 1.0, 2.0], [700.0, 0.0, -5.0]]), 0.01),
-        ],
+        extremes=_far_apart,
     ),
     mistakes=(
         Mistake(
@@ -236,6 +245,13 @@ answer $[0, -5000]$. The same shift as in `softmax` keeps the sum from overflowi
 )
 
 
+def _tiny(rng):
+    """A row of tiny numbers whose squares are 0, and an ordinary row, at T = 0.5."""
+    p = draws.probabilities(rng, draws.sizes(rng))
+    p[rng.integers(len(p))] *= 10.0 ** -rng.integers(200, 300)
+    return [(p, 0.5)]
+
+
 def _softer(p, T):
     return probability.softmax(np.log(p), T)
 
@@ -267,7 +283,7 @@ probabilities, such as $10^{-300}$ at $T = 0.5$, must not become NaN.""",
         ),
         ("p_at_t",),
         values=2,
-        extremes=lambda rng: [(np.array([[1e-300, 1e-299, 1e-298], [1e-200, 0.5, 0.5]]), 0.5)],
+        extremes=_tiny,
     ),
     mistakes=(
         Mistake(

@@ -28,6 +28,14 @@ def _labels(rng, batch=None):
     return draws.labels(rng, B, N), N
 
 
+def _classes_left_out(rng):
+    """Labels of which the highest ones do not occur, and some occur twice."""
+    B, N = draws.sizes(rng)
+    labels = rng.integers(0, N - 2, B)
+    labels[rng.permutation(B)[:2]] = labels[0]
+    return [(labels, N), (np.zeros(1, np.int64), N)]
+
+
 def _surprise(p, q):
     with np.errstate(divide="ignore", invalid="ignore"):
         return p * np.log(q)
@@ -53,7 +61,7 @@ Write `one_hot(labels, num_classes)` for integer labels of shape $(B,)$. The num
     checks=standard_checks(
         _labels,
         ("rows",),
-        extremes=lambda rng: [(np.array([0, 2, 0]), 6), (np.array([1]), 2)],
+        extremes=_classes_left_out,
         float32=False,
     ),
     mistakes=(
@@ -98,7 +106,7 @@ which wrong class is nearly right. Write `smooth_labels(targets, epsilon)`.""",
     ),
     reference=probability.smooth_labels,
     checks=standard_checks(
-        lambda rng, batch=None: (*_p(rng, batch), (0.15, 0.2, 0.35)[rng.integers(3)]),
+        lambda rng, batch=None: (*_p(rng, batch), (0.15, 0.23, 0.35)[rng.integers(3)]),
         ("smoothed",),
         extremes=lambda rng: [(*_p(rng), 0.0), (*_p(rng), 1.0)],
     ),
@@ -110,7 +118,7 @@ which wrong class is nearly right. Write `smooth_labels(targets, epsilon)`.""",
         ),
         Mistake(
             "spread over the other classes",
-            "the share went to N - 1 = {others} classes. In this definition the right class gets "
+            "the share went to N - 1 = {N1} classes. In this definition the right class gets "
             "its part back: it is spread over all {N}.",
             lambda p, e: (1 - e) * p + (1 - p) * e / (p.shape[-1] - 1),
         ),
@@ -131,7 +139,7 @@ which wrong class is nearly right. Write `smooth_labels(targets, epsilon)`.""",
         ),
     ),
     uses=("one_hot",),
-    quantities=lambda p, e: {**_rows(p), "others": p.shape[1] - 1},
+    quantities=lambda p, e: {**_rows(p), "epsilon": e},
 )
 
 entropy = Exercise(
@@ -155,7 +163,7 @@ number a row, shape $(B,)$, and takes one-hot rows without complaint.""",
     checks=standard_checks(
         _p,
         ("entropy",),
-        extremes=lambda rng: [(np.array([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]]),)],
+        extremes=lambda rng: [(draws.with_zeros(rng, draws.sizes(rng)),)],
     ),
     mistakes=(
         Mistake(
@@ -201,10 +209,6 @@ number a row, shape $(B,)$, and takes one-hot rows without complaint.""",
     quantities=_rows,
 )
 
-_ZEROS = [
-    (np.array([[0.0, 1.0, 0.0], [0.5, 0.0, 0.5]]), np.array([[0.0, 0.7, 0.3], [0.5, 0.5, 0.0]]))
-]
-
 cross_entropy = Exercise(
     name="cross_entropy",
     title="The price of a wrong belief",
@@ -225,7 +229,7 @@ that a clipped logarithm made up.""",
         "`np.where(p > 0, p * np.log(q), 0)` is right, inside `np.errstate(all='ignore')`.",
     ),
     reference=probability.cross_entropy,
-    checks=standard_checks(_pair, ("cross_entropy",), extremes=lambda rng: _ZEROS),
+    checks=standard_checks(_pair, ("cross_entropy",), extremes=draws.zeros_beside_zeros),
     mistakes=(
         Mistake(
             "arguments swapped",
@@ -268,7 +272,7 @@ that a clipped logarithm made up.""",
 
 def _kl_extremes(rng):
     p, _ = _pair(rng)
-    return [*_ZEROS, (p, p.copy())]
+    return [*draws.zeros_beside_zeros(rng), (p, p.copy())]
 
 
 kl_divergence = Exercise(

@@ -25,6 +25,26 @@ def _with_targets(rng, batch=None):
     return draws.logits(rng, shape), draws.probabilities(rng, shape), T
 
 
+def _far_from_the_label(rng):
+    """Rows far from each other; half of the labels at the entry whose probability rounds to 0."""
+    B, N = draws.sizes(rng)
+    z, y = draws.far_rows(rng, (B, N)), draws.labels(rng, B, N)
+    y[::2] = z[::2].argmin(axis=-1)
+    return [(z, y)]
+
+
+def _far_from_the_target(rng):
+    """Rows far from each other; half of the targets are 0 where q rounds to 0, half are not."""
+    shape = draws.sizes(rng)
+    z, p = draws.far_rows(rng, shape), draws.probabilities(rng, shape)
+    p[::2][np.arange(len(p[::2])), z[::2].argmin(axis=-1)] = 0
+    return [(z, p / p.sum(axis=-1, keepdims=True), draws.temperature(rng))]
+
+
+def _soft_target_loss(logits, targets, temperature):
+    return losses.soft_target_loss(logits, targets, temperature=temperature)
+
+
 def _hard_context(logits, labels):
     return {"logits": logits, "targets": one_hot(labels, logits.shape[1]), "temperature": 1.0}
 
@@ -58,9 +78,7 @@ $i = y$, then for $i \ne y$. Write `cross_entropy_loss(logits, labels)`, which r
         _labelled,
         RETURNS,
         gradient=2,
-        extremes=lambda rng: [
-            (np.array([[2000.0, 0.0, -5.0], [0.0, 900.0, 3.0]]), np.array([1, 1]))
-        ],
+        extremes=_far_from_the_label,
     ),
     mistakes=(
         Mistake(
@@ -146,37 +164,35 @@ chain rule through $z/T$. Write `soft_target_loss(logits, targets, temperature)`
         "Sum $-p_j$ times that over $j$: one part gives $-p_i/T$, the other $q_i/T$.",
         "So each example's gradient is $(q - p)/T$; then the mean over the batch.",
     ),
-    reference=losses.soft_target_loss,
+    reference=_soft_target_loss,
     checks=standard_checks(
         _with_targets,
         RETURNS,
         gradient=2,
-        extremes=lambda rng: [
-            (np.array([[5000.0, 0.0, -90.0]]), np.array([[0.0, 0.75, 0.25]]), 2.0),
-        ],
+        extremes=_far_from_the_target,
     ),
     mistakes=(
         Mistake(
             "1/T forgotten in the gradient",
             "the gradient is {T} times too large, and T = {T}: the chain rule through z/T gives "
             "a factor 1/T.",
-            draws.times(losses.soft_target_loss, draws.same, lambda T, **_: T),
+            draws.times(_soft_target_loss, draws.same, lambda T, **_: T),
         ),
         Mistake(
             "1/T twice",
             "the gradient has 1/T twice; the chain rule gives it once.",
-            draws.times(losses.soft_target_loss, draws.same, lambda T, **_: 1 / T),
+            draws.times(_soft_target_loss, draws.same, lambda T, **_: 1 / T),
         ),
         Mistake(
             "temperature ignored",
             "q is the softmax at T = 1 in the value and in the gradient; here T = {T}.",
-            lambda z, p, T: losses.soft_target_loss(z, p, 1.0),
+            lambda z, p, T: _soft_target_loss(z, p, 1.0),
         ),
         Mistake(
             "q at T = 1 in the gradient",
             "the value is right, but the gradient's q was taken at T = 1, not at {T}.",
             lambda z, p, T: (
-                losses.soft_target_loss(z, p, T)[0],
+                _soft_target_loss(z, p, T)[0],
                 (softmax(z) - p) / T / len(z),
             ),
         ),
@@ -186,28 +202,28 @@ chain rule through $z/T$. Write `soft_target_loss(logits, targets, temperature)`
             "themselves: they are not of the same function.",
             lambda z, p, T: (
                 -log_softmax(z, T)[np.arange(len(z)), p.argmax(axis=-1)].mean(),
-                losses.soft_target_loss(z, p, T)[1],
+                _soft_target_loss(z, p, T)[1],
             ),
         ),
         Mistake(
             "mean over classes too",
             "value and gradient were divided by B N. That makes the soft loss N = {N} times too "
             "small beside a hard one; only the batch is averaged.",
-            draws.times(losses.soft_target_loss, lambda N, **_: 1 / N, lambda N, **_: 1 / N),
+            draws.times(_soft_target_loss, lambda N, **_: 1 / N, lambda N, **_: 1 / N),
         ),
         Mistake(
             "gradient summed over the batch",
             "the gradient is {B} times too large: the mean over B = {B} examples belongs to it too.",
-            draws.times(losses.soft_target_loss, draws.same, lambda B, **_: B),
+            draws.times(_soft_target_loss, draws.same, lambda B, **_: B),
         ),
         Mistake(
             "multiplied by T squared",
             "value and gradient have a factor T^2 that this cost does not have.",
-            draws.times(losses.soft_target_loss, lambda T, **_: T**2, lambda T, **_: T**2),
+            draws.times(_soft_target_loss, lambda T, **_: T**2, lambda T, **_: T**2),
         ),
     ),
     uses=("softmax", "log_softmax", "cross_entropy"),
-    quantities=draws.sizes_of,
+    quantities=lambda z, p, T: draws.sizes_of(z, temperature=T),
     slope=draws.slope_of_value,
     context=_target_context,
 )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from numpy_kd import losses, probability
 from numpy_kd.exercises.exercise import Exercise, Mistake, Question
 from numpy_kd.exercises.judging import draws
@@ -13,8 +11,24 @@ from numpy_kd.probability import log_softmax, softmax
 RETURNS = ("value", "dlogits")
 
 
+def _kl_loss(logits, teacher_logits, temperature):
+    return losses.kl_loss(logits, teacher_logits, temperature=temperature)
+
+
+def _reverse_kl_loss(logits, teacher_logits, temperature):
+    return losses.reverse_kl_loss(logits, teacher_logits, temperature=temperature)
+
+
+def _far_apart_and_equal(rng):
+    """Rows far from each other, student's and teacher's; and a student who says what they say."""
+    shape = draws.sizes(rng)
+    far = draws.far_rows(rng, shape), draws.far_rows(rng, shape), draws.temperature(rng)
+    z, _, T = draws.student_and_teacher(rng)
+    return [far, (z, z.copy(), T)]
+
+
 def _reversed_value(z, v, T):
-    return losses.reverse_kl_loss(z, v, T)[0], losses.kl_loss(z, v, T)[1]
+    return _reverse_kl_loss(z, v, T)[0], _kl_loss(z, v, T)[1]
 
 
 kl_loss = Exercise(
@@ -36,22 +50,19 @@ before teacher, and the teacher gets no gradient.""",
         "The gradient is the one you have: $(q - p)/T$, averaged over the batch.",
         "For the value subtract logarithms, `log_softmax` minus `log_softmax`, weighed by $p$.",
     ),
-    reference=losses.kl_loss,
+    reference=_kl_loss,
     checks=standard_checks(
         draws.student_and_teacher,
         RETURNS,
         gradient=2,
-        extremes=lambda rng: [
-            (np.array([[3000.0, 0.0, -90.0]]), np.array([[0.0, 2000.0, 10.0]]), 2.0),
-            (np.array([[4.0, 1.0, -2.0]]), np.array([[4.0, 1.0, -2.0]]), 3.0),
-        ],
+        extremes=_far_apart_and_equal,
     ),
     mistakes=(
         Mistake(
             "the wrong way round",
             "value and gradient are those of KL(q || p): the student's probabilities do the "
             "weighing. Here the teacher's do.",
-            losses.reverse_kl_loss,
+            _reverse_kl_loss,
         ),
         Mistake(
             "value the wrong way round",
@@ -62,33 +73,33 @@ before teacher, and the teacher gets no gradient.""",
         Mistake(
             "cross-entropy",
             "the value is H(p, q); H(p) was not subtracted. The gradient is right all the same.",
-            losses.soft_cross_entropy_loss,
+            lambda z, v, T: losses.soft_cross_entropy_loss(z, v, temperature=T),
         ),
         Mistake(
             "teacher at T = 1",
             "p was taken at T = 1 and q at T = {T}: the student is asked for what no student can give.",
-            lambda z, v, T: losses.kl_loss(z, v * T, T),
+            lambda z, v, T: _kl_loss(z, v * T, T),
         ),
         Mistake(
             "1/T forgotten in the gradient",
             "the gradient is {T} times too large, and T = {T}.",
-            draws.times(losses.kl_loss, draws.same, lambda T, **_: T),
+            draws.times(_kl_loss, draws.same, lambda T, **_: T),
         ),
         Mistake(
             "p and q swapped in the gradient",
             "the gradient is (p - q)/T: it climbs.",
-            draws.times(losses.kl_loss, draws.same, lambda **_: -1.0),
+            draws.times(_kl_loss, draws.same, lambda **_: -1.0),
         ),
         Mistake(
             "mean over classes too",
             "value and gradient are N = {N} times too small: `mean()` over a (B, N) array divides "
             "by the classes as well. PyTorch calls the right one 'batchmean'.",
-            draws.times(losses.kl_loss, lambda N, **_: 1 / N, lambda N, **_: 1 / N),
+            draws.times(_kl_loss, lambda N, **_: 1 / N, lambda N, **_: 1 / N),
         ),
         Mistake(
             "multiplied by T squared",
             "there is a factor T^2 = {T2} in both; this cost is without it.",
-            draws.times(losses.kl_loss, lambda T, **_: T**2, lambda T, **_: T**2),
+            draws.times(_kl_loss, lambda T, **_: T**2, lambda T, **_: T**2),
         ),
     ),
     uses=("softmax", "log_softmax", "kl_divergence", "entropy", "soft_target_loss"),
@@ -105,7 +116,7 @@ before teacher, and the teacher gets no gradient.""",
             ),
         ),
     ),
-    quantities=lambda z, v, T: {**draws.sizes_of(z, v, T), "T2": T * T},
+    quantities=draws.sizes_of,
     slope=draws.slope_of_value,
     context=draws.teacher_context,
 )
@@ -116,7 +127,7 @@ def _reverse_with(gradient):
 
     def function(z, v, T):
         q, d = softmax(z, T), log_softmax(z, T) - log_softmax(v, T)
-        value = losses.reverse_kl_loss(z, v, T)[0]
+        value = _reverse_kl_loss(z, v, T)[0]
         return value, gradient(q, d, probability.kl_divergence(q, softmax(v, T))[:, None], T) / len(
             z
         )
@@ -143,18 +154,18 @@ $\partial q_j/\partial z_i = q_j([i = j] - q_i)/T$ derive the gradient, simplify
         "$\\sum_j (d_j + 1)\\, q_j ([i = j] - q_i)/T$; the 1 drops out, since $\\sum_j q_j = 1$.",
         "What is left is $q_i (d_i - \\mathrm{KL})/T$, with the example's own KL.",
     ),
-    reference=losses.reverse_kl_loss,
+    reference=_reverse_kl_loss,
     checks=standard_checks(draws.student_and_teacher, RETURNS, gradient=2),
     mistakes=(
         Mistake(
             "the forward divergence",
             "value and gradient are those of KL(p || q).",
-            losses.kl_loss,
+            _kl_loss,
         ),
         Mistake(
             "the forward gradient",
             "the value is KL(q || p), but (q - p)/T is the gradient of KL(p || q).",
-            lambda z, v, T: (losses.reverse_kl_loss(z, v, T)[0], losses.kl_loss(z, v, T)[1]),
+            lambda z, v, T: (_reverse_kl_loss(z, v, T)[0], _kl_loss(z, v, T)[1]),
         ),
         Mistake(
             "weights taken as constant",
@@ -176,7 +187,7 @@ $\partial q_j/\partial z_i = q_j([i = j] - q_i)/T$ derive the gradient, simplify
         Mistake(
             "1/T forgotten in the gradient",
             "the gradient is {T} times too large, and T = {T}.",
-            draws.times(losses.reverse_kl_loss, draws.same, lambda T, **_: T),
+            draws.times(_reverse_kl_loss, draws.same, lambda T, **_: T),
         ),
         Mistake(
             "the batch's KL subtracted",

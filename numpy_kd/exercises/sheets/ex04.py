@@ -29,7 +29,9 @@ def _centred(x):
 
 
 def _limit(logits, teacher_logits, temperature):
-    return limits.high_temperature_gradient(logits, teacher_logits, temperature, zero_mean=False)
+    return limits.high_temperature_gradient(
+        logits, teacher_logits, temperature=temperature, zero_mean=False
+    )
 
 
 high_temperature_gradient = Exercise(
@@ -56,14 +58,14 @@ the gradient of each example (no mean over the batch).""",
         _with_temperature,
         ("gradient",),
         values=3,
-        extremes=lambda rng: [(*_pair(rng), 1e6)],
+        extremes=lambda rng: [(*_pair(rng), 1e5 * draws.temperature(rng))],
     ),
     mistakes=(
         Mistake(
             "rows not centred",
             "this is (z - v)/(N T^2), right for rows of zero mean only. These rows have other "
             "means, and a softmax does not see a constant added to a row.",
-            lambda z, v, T: limits.high_temperature_gradient(z, v, T),
+            lambda z, v, T: limits.high_temperature_gradient(z, v, temperature=T),
         ),
         Mistake(
             "one T too few",
@@ -94,7 +96,7 @@ the gradient of each example (no mean over the batch).""",
             "the exact gradient",
             "this is the exact (q - p)/T; its limit is asked for. At T = {T} they are close, "
             "but not equal.",
-            lambda z, v, T: limits.logit_gradient(z, v, T),
+            lambda z, v, T: limits.logit_gradient(z, v, temperature=T),
         ),
     ),
     questions=(

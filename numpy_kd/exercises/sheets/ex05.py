@@ -6,19 +6,13 @@ import numpy as np
 
 from numpy_kd import layers
 from numpy_kd.exercises.exercise import Exercise, Mistake, Question, Sheet
+from numpy_kd.exercises.judging import draws
 from numpy_kd.exercises.judging.checks import standard_checks
 from numpy_kd.exercises.sheets import ex05_initial_weights
 
-SHAPES = ((5, 4, 3), (7, 3, 5), (5, 6, 4), (4, 3, 7))  # B, D, M: all different
-
-
-def _sizes(rng, batch=None):
-    B, D, M = SHAPES[rng.integers(len(SHAPES))]
-    return batch or B, D, M
-
 
 def _linear(rng, batch=None):
-    B, D, M = _sizes(rng, batch)
+    B, D, M = draws.sizes(rng, batch, 3)
     return rng.normal(size=(B, M)), rng.normal(size=(B, D)), rng.normal(size=(D, M))
 
 
@@ -96,8 +90,8 @@ the loss has put it into `dy` already.""",
 
 
 def _activated(rng, batch=None):
-    B, _, M = _sizes(rng, batch)
-    return rng.normal(size=(B, M)), np.maximum(rng.normal(size=(B, M)), 0)
+    shape = draws.sizes(rng, batch)
+    return rng.normal(size=shape), np.maximum(rng.normal(size=shape), 0)
 
 
 relu_backward = Exercise(
@@ -154,7 +148,7 @@ Write `relu_backward(dy, y)`, given the layer's **output** `y`, returning `dx` o
 
 
 def _two_layers(rng, batch=None):
-    B, D, H, N = batch or 5, 4, 7, 3
+    B, D, H, N = draws.sizes(rng, batch, 4)
     x, W1, b1 = rng.normal(size=(B, D)), rng.normal(size=(D, H)), rng.normal(size=H)
     h = np.maximum(x @ W1 + b1, 0)
     return rng.normal(size=(B, N)) / B, x, h, rng.normal(size=(H, N))

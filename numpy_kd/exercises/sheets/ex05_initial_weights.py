@@ -10,7 +10,9 @@ from numpy_kd.exercises.judging import draws
 
 
 def _fans(rng):
-    return 400, 300, draws.seeded(rng)
+    """A layer that narrows and one that widens; fan-in, fan-out and their mean are far apart."""
+    few, many = rng.integers(150, 200, 2).tolist(), rng.integers(350, 400, 2).tolist()
+    return [(many[0], few[0], draws.seeded(rng)), (few[1], many[1], draws.seeded(rng))]
 
 
 def _twice_the_same(rng):
@@ -66,7 +68,7 @@ def _is_drawn(seen) -> str:
 
 def _initializer_checks(uniform: bool):
     return (
-        Check("values", 3, lambda rng: [_fans(rng)], _is_spread(uniform)),
+        Check("values", 3, _fans, _is_spread(uniform)),
         Check("contract", 1, _twice_the_same, _is_drawn, main=False),
     )
 

@@ -6,20 +6,17 @@ import numpy as np
 
 from numpy_kd import layers
 from numpy_kd.exercises.exercise import Exercise, Mistake
+from numpy_kd.exercises.judging import draws
 from numpy_kd.exercises.judging.checks import standard_checks
 
-SHAPES = ((6, 4), (7, 5), (5, 3), (8, 5))  # B, D
 
-
-def columns(rng, batch=None):
+def columns(rng, shape):
     """A batch whose columns have different means and spreads."""
-    B, D = SHAPES[rng.integers(len(SHAPES))]
-    shape = (batch or B, D)
-    return rng.normal(2, 1, shape) * rng.uniform(0.5, 3, D)
+    return rng.normal(2, 1, shape) * rng.uniform(0.5, 3, shape[1])
 
 
 def _normalised(rng, batch=None):
-    x = columns(rng, batch)
+    x = columns(rng, draws.sizes(rng, batch))
     D = x.shape[1]
     return x, rng.uniform(0.5, 2, D), rng.normal(size=D)
 
@@ -113,7 +110,7 @@ with $\mu = \frac1B\sum_b x_b$ and $\sigma^2 = \frac1B\sum_b (x_b - \mu)^2$ for 
             ),
         ),
     ),
-    quantities=lambda x, *rest: {"B": len(x), "B1": len(x) - 1},
+    quantities=lambda x, *rest: {"B": len(x), "D": x.shape[1]},
 )
 
 
@@ -214,7 +211,7 @@ Then sum over $n$ with $g_n = \gamma\,\mathrm{dy}_n$, and look for two means in 
         ),
     ),
     uses=("batch_norm",),
-    quantities=lambda dy, *rest: {"B": len(dy)},
+    quantities=lambda dy, *rest: {"B": len(dy), "D": dy.shape[1]},
     context=lambda dy, x_hat, variance, gamma: {
         "dy": dy,
         "x_hat": x_hat,

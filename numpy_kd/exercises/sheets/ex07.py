@@ -27,7 +27,7 @@ def _parts(soft_value, soft_gradient, hard=lambda z, y, T: losses.cross_entropy_
     """The cost with other factors on its soft part, or with another hard part."""
 
     def function(z, v, y, T, soft, hard_weight):
-        value, dlogits = losses.kl_loss(z, v, T)
+        value, dlogits = losses.kl_loss(z, v, temperature=T)
         hard_value, hard_dlogits = hard(z, y, T)
         return (
             soft * value * soft_value(T) + hard_weight * hard_value,
@@ -42,7 +42,7 @@ def _squared(T):
 
 
 def _hinton_quantities(z, v, y, T, soft, hard):
-    return {"B": z.shape[0], "N": z.shape[1], "T": T, "T2": T * T, "soft": soft, "hard": hard}
+    return {"B": z.shape[0], "N": z.shape[1], "T": T, "soft": soft, "hard": hard}
 
 
 hinton_loss = Exercise(
@@ -125,7 +125,9 @@ Write `hinton_loss(logits, teacher_logits, labels, temperature, soft_weight, har
             lambda z, v, y, T, soft, hard: tuple(
                 soft * T * T * a + hard * b
                 for a, b in zip(
-                    losses.reverse_kl_loss(z, v, T), losses.cross_entropy_loss(z, y), strict=True
+                    losses.reverse_kl_loss(z, v, temperature=T),
+                    losses.cross_entropy_loss(z, y),
+                    strict=True,
                 )
             ),
         ),
@@ -157,10 +159,11 @@ Write `hinton_loss(logits, teacher_logits, labels, temperature, soft_weight, har
 
 
 def _steps(rng, batch=None):
-    B, N = draws.sizes(rng, batch)
-    W, b, x = rng.normal(size=(4, N)), rng.normal(size=N), rng.normal(size=(B, 4))
+    B, N, D = draws.sizes(rng, batch, 3)
+    W, b, x = rng.normal(size=(D, N)), rng.normal(size=N), rng.normal(size=(B, D))
     v, y = draws.logits(rng, (B, N)), draws.labels(rng, B, N)
-    return W, b, x, v, y, draws.temperature(rng), *draws.weights(rng), 0.15
+    numbers = draws.temperature(rng), *draws.weights(rng), draws.learning_rate(rng)
+    return W, b, x, v, y, *numbers
 
 
 def _training_step(W, b, x, teacher_logits, labels, temperature, soft_weight, hard_weight, rate):
@@ -292,6 +295,11 @@ Does a temperature change the answer?""",
             "there is an answer for each of the N = {N} classes; there should be one for each of "
             "the B = {B} examples (axis -1).",
             lambda v: v.argmax(axis=0),
+        ),
+        Mistake(
+            "the smallest instead of the largest",
+            "these are the least probable classes (argmin).",
+            lambda v: v.argmin(axis=-1),
         ),
         Mistake(
             "one-hot rows",

@@ -7,14 +7,28 @@ import numpy as np
 from numpy_kd import probability, transfer
 from numpy_kd.exercises.exercise import Check, Exercise, Mistake
 
+NARROW = 3e-5  # the width of the only interval with the fewest errors: no grid meets it by luck
+
 
 def _unbalanced(rng):
-    """Logits whose column `missing` is far too low, though it still carries information."""
+    """Logits whose column `missing` is far too low, though it still carries information.
+
+    Four of the rows make the best interval a narrow one: two are right only above it, as they are
+    of the missing class, two only below.
+    """
     n, N = 200, 5
     labels, missing = rng.integers(0, N, n), int(rng.integers(N))
     z = rng.normal(0, 1.5, (n, N)) + 3 * probability.one_hot(labels, N)
     z[:, missing] -= 4.5
-    return z, labels, missing
+    best = transfer.best_bias(z, labels, missing)
+    near = rng.uniform(0, 1e-3, 2)
+    for row, gap in enumerate((best, best - near[0], best + NARROW, best + NARROW + near[1])):
+        others = np.delete(np.arange(N), missing)
+        z[row, others] = rng.normal(0, 1.5, N - 1)
+        labels[row] = missing if row < 2 else others[z[row, others].argmax()]
+        z[row, missing] = z[row, others].max() - gap
+    order = rng.permutation(n)
+    return z[order], labels[order], missing
 
 
 def _errors(logits, labels, missing, bias) -> int:
@@ -78,7 +92,7 @@ of them is right. A grid of a few values is not enough: which values of $b$ can 
     mistakes=(
         Mistake(
             "a coarse grid",
-            "only whole numbers were tried; the best constant lies between two of them.",
+            "the constant is the best of the whole numbers; the best of all lies between two of them.",
             _on_a_grid(np.arange(-10.0, 11.0)),
         ),
         Mistake(

@@ -14,8 +14,17 @@ from numpy_kd.probability import softmax
 
 
 def _members(rng, batch=None):
-    B, N = draws.sizes(rng, batch)
-    return draws.logits(rng, (3, B, N)), draws.temperature(rng)
+    B, N, K = draws.sizes(rng, batch, 3)
+    return draws.logits(rng, (K, B, N)), draws.temperature(rng)
+
+
+def _far_apart(rng):
+    """Rows far from each other, and members that are each certain of another class."""
+    B, N, K = draws.sizes(rng, count=3)
+    v = draws.far_rows(rng, (K, B, N)) - draws.FAR
+    for member, classes in zip(v, rng.permutation(max(K, N))[:K] % N, strict=True):
+        member[:, classes] += draws.FAR
+    return [(v, draws.temperature(rng))]
 
 
 def _ensemble_quantities(member_logits, temperature):
@@ -36,8 +45,6 @@ def _geometric_by_hand(p):
     return product / product.sum(axis=-1, keepdims=True)
 
 
-_FAR_APART = [(np.array([[[2000.0, 0.0, -5.0]], [[0.0, 3000.0, 1.0]]]), 1.0)]
-
 arithmetic_mean = Exercise(
     name="arithmetic_mean",
     title="An ensemble that votes",
@@ -57,7 +64,7 @@ One teacher who is sure of a class carries it a share of $1/K$, whatever the oth
         "Your `softmax` with `axis=-1` takes the stack of shape $(K, B, N)$ as it is.",
     ),
     reference=_arithmetic,
-    checks=standard_checks(_members, ("p",), values=3, extremes=lambda rng: _FAR_APART),
+    checks=standard_checks(_members, ("p",), values=3, extremes=_far_apart),
     mistakes=(
         Mistake(
             "mean of the logits",
@@ -109,7 +116,7 @@ and look what is left of the softmax's denominators, which are constants in each
         "So: the softmax, at $T$, of the mean of the members' logits.",
     ),
     reference=_geometric,
-    checks=standard_checks(_members, ("p",), values=2, extremes=lambda rng: _FAR_APART),
+    checks=standard_checks(_members, ("p",), values=2, extremes=_far_apart),
     mistakes=(
         Mistake(
             "arithmetic mean",
@@ -153,7 +160,9 @@ and look what is left of the softmax's denominators, which are constants in each
 
 
 def _points(rng, batch=None):
-    return (rng.normal(size=(batch or 9, 3)) * (1.0, 2.0, 0.5),)
+    """So many that another measure of distance has other neighbours somewhere."""
+    n, D = batch or 5 * draws.sizes(rng)[0], int(rng.integers(3, 6))
+    return (rng.normal(size=(n, D)) * rng.uniform(0.5, 2, D),)
 
 
 def _distances(x):
@@ -274,7 +283,7 @@ def _munges_from_rng(seen) -> str:
         return "generators with different seeds gave the same examples: draw from `rng`"
     if not np.array_equal(nothing, x):
         return "with probability 0 nothing changes"
-    return differences.change(seen[0].arguments, seen[0].after)
+    return differences.change(seen[0])
 
 
 def _munge_with(neighbour=None, spread=None, keep=None, centre=None, coin=None):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
+from numpy_kd import _progress
 from numpy_kd._files import written_aside
 
 _CHUNK = 1 << 16
@@ -80,8 +81,6 @@ def _get(url: str, limit: int, timeout: float, name: str) -> bytes:
     from urllib.error import HTTPError  # imported late: slow, and few runs fetch anything
     from urllib.request import urlopen
 
-    from tqdm import tqdm
-
     try:
         response = urlopen(url, timeout=timeout)
     except HTTPError as error:
@@ -90,7 +89,7 @@ def _get(url: str, limit: int, timeout: float, name: str) -> bytes:
     promised = response.headers.get("Content-Length", "")
     promised = int(promised) if promised.isdecimal() else None
     content = bytearray()
-    bar = tqdm(total=promised, unit="B", unit_scale=True, desc=name, disable=None)
+    bar = _progress.bar(promised, unit="B", unit_scale=True, desc=name)
     with response, bar:
         while len(content) <= limit and (piece := response.read(_CHUNK)):
             content += piece

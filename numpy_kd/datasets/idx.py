@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from os import PathLike
 from pathlib import Path
@@ -15,9 +16,13 @@ from typing import BinaryIO
 
 import numpy as np
 
+from numpy_kd import _checks
+
 MAX_BYTES = 1 << 30  # no file of this kind comes near: MNIST's largest has 47 MB
 
 _CHUNK = 1 << 20
+_SMALL = 1 << 26  # bytes that may be unpacked from however few
+_MOST_PACKED = 100  # times smaller; images come to about 5, and a gzip bomb to 1,000
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -38,11 +43,11 @@ def read_images(path: str | PathLike) -> np.ndarray:
     return _read(path, ndim=3)
 
 
-def read_labels(path: str | PathLike, num_classes: int = 10) -> np.ndarray:
+def read_labels(path: str | PathLike, num_classes: int | None = None) -> np.ndarray:
     """The labels of an IDX file (magic number 0x00000801), plain or gzipped.
 
     Returns a uint8 array of shape (n,). Raises `ValueError`, naming the file, as `read_images`
-    does, and for a label that is not in 0 .. num_classes - 1.
+    does, and for a label that is not in 0 .. num_classes - 1, if their number is given.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -51,8 +56,10 @@ def read_labels(path: str | PathLike, num_classes: int = 10) -> np.ndarray:
     ...     read_labels(path)
     array([5, 0, 4], dtype=uint8)
     """
+    if num_classes is not None:
+        num_classes = _checks.count("num_classes", num_classes)
     labels = _read(path, ndim=1)
-    if labels.max() >= num_classes:
+    if num_classes is not None and labels.max() >= num_classes:
         i = int(labels.argmax())
         raise ValueError(
             f"{path}: labels must be in 0 .. {num_classes - 1}, got {labels[i]} at index {i}"
@@ -101,6 +108,11 @@ def _read(path: str | PathLike, ndim: int) -> np.ndarray:
             stream = unpacked(file)
             shape = _shape(take(stream, 4 + 4 * ndim), ndim)
             size = math.prod(shape)
+            packed = os.fstat(file.fileno()).st_size
+            if stream is not file and size > max(_SMALL, _MOST_PACKED * packed):
+                raise ValueError(
+                    f"sizes must be what {packed} bytes can hold, got {_times(shape)}: a gzip bomb?"
+                )
             data = take(stream, size + 1)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
