@@ -6,6 +6,7 @@ the temperature's place; what is lost is how sure the teacher is.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
@@ -29,7 +30,7 @@ def standardized_loss(logits, teacher_logits, *, loss: Callable, labels=None) ->
 
     Parameters: `logits`, `teacher_logits` (B, N); `loss` a function `(logits, teacher_logits) ->
     (value, dlogits)`, its settings bound by `functools.partial`; `labels` (B,), handed on to it
-    where given. A constant row has no scale: it is standardised to 0, and gets no gradient.
+    where given and taken. A constant row has no scale: it is standardised to 0, and gets no gradient.
     Returns: what `loss` returns, dlogits with respect to the logits as they came.
     Raises `ValueError` as `loss`, for shapes that differ, NaN or infinite logits, an empty batch.
 
@@ -45,7 +46,8 @@ def standardized_loss(logits, teacher_logits, *, loss: Callable, labels=None) ->
     z, v = _student_and_teacher(logits, teacher_logits)
     _checks.function("loss", loss, "a function (logits, teacher_logits)")
     (Z, sigma), (V, _) = _standardized(z), _standardized(v)
-    value, g = loss(Z, V) if labels is None else loss(Z, V, labels=labels)
+    takes_labels = labels is not None and "labels" in inspect.signature(loss).parameters
+    value, g = loss(Z, V, labels=labels) if takes_labels else loss(Z, V)
     g = _addable(g)
     g = g - g.mean(axis=-1, keepdims=True)
     dlogits = g - Z * (Z * g).mean(axis=-1, keepdims=True)

@@ -61,6 +61,9 @@ def test_labels_are_handed_on():
     value, _ = kd.standardized_loss(Z, V, loss=loss, labels=y)
     bound, _ = kd.standardized_loss(Z, V, loss=functools.partial(loss, labels=y))
     assert value == bound
+    assert (
+        kd.standardized_loss(Z, V, loss=KL, labels=y)[0] == kd.standardized_loss(Z, V, loss=KL)[0]
+    )
 
 
 def test_correlation_is_numpys():
@@ -132,3 +135,14 @@ def test_extremes_give_no_nan_and_nothing_below_0(T, dtype, size):
 def test_bad_input_is_named(call, message):
     with np.errstate(divide="ignore"), pytest.raises(ValueError, match=message):
         call()
+
+
+def test_it_goes_into_distill_with_labels_or_without():
+    x = RNG.normal(size=(12, 4))
+    teacher, y = kd.MLP((4, 8, N), seed=0), np.arange(12) % N
+    inner = functools.partial(kd.normalized_kd_loss, temperature=2, other_weight=1)
+    for loss in (KL, inner):
+        student = kd.MLP((4, 5, N), seed=1)
+        wrapped = functools.partial(kd.standardized_loss, loss=loss)
+        how = {"epochs": 5, "rng": 0, "progress": False}
+        assert len(kd.distill(student, teacher, x, y, loss=wrapped, **how).history.loss) == 5
