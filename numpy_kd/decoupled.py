@@ -34,7 +34,7 @@ def decoupled_loss(
     target_weight: float,
     other_weight: float,
 ) -> Loss:
-    """DKD: the two parts of KL with weights of their own (Zhao et al. 2022, eq. 7).
+    """DKD: the two parts of KL with weights of their own (Zhao et al. 2022).
 
         C = target_weight KL((a, 1 - a) || (s, 1 - s)) + other_weight KL(p^ || q^)
         T dC/dz_t = target_weight (s - a)                                 a = p_t, s = q_t
