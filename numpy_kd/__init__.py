@@ -77,6 +77,7 @@ _NAMES_OF = {
     "notebook": (),
     "plots": (),
     "schedules": (),
+    "specialists": (),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
@@ -102,6 +103,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd import plots as plots
     from numpy_kd import probability as probability
     from numpy_kd import schedules as schedules
+    from numpy_kd import specialists as specialists
     from numpy_kd import standardized as standardized
     from numpy_kd import training as training
     from numpy_kd import transfer as transfer

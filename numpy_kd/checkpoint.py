@@ -107,7 +107,7 @@ def save(path: str | PathLike, run: Run, fingerprint: dict) -> None:
     >>> bool((fresh.mlp.parameters == run.mlp.parameters).all()), fresh.epoch
     (True, 1)
     """
-    header = {
+    header: dict[str, Any] = {
         "kind": KIND,
         "fingerprint": fingerprint,
         "history": asdict(run.history),
@@ -222,7 +222,11 @@ def checksum(arrays) -> int:
     >>> checksum([np.arange(3, dtype=np.uint8)]) == zlib.crc32(bytes([0, 1, 2]))
     True
     """
-    return functools.reduce(lambda c, a: zlib.crc32(np.ascontiguousarray(a), c), arrays, 0)
+    total = 0
+    for array in arrays:
+        contiguous: Any = np.ascontiguousarray(array)
+        total = zlib.crc32(contiguous, total)
+    return total
 
 
 def description(function) -> str:
@@ -235,8 +239,8 @@ def description(function) -> str:
     'clip(min=0.5)'
     """
     if isinstance(function, functools.partial):
-        given = {**dict(enumerate(function.args)), **function.keywords}
-        shown = ", ".join(f"{name}={_shown(value)}" for name, value in given.items())
+        given = [*enumerate(function.args), *function.keywords.items()]
+        shown = ", ".join(f"{name}={_shown(value)}" for name, value in given)
         return f"{description(function.func)}({shown})"
     said = getattr(function, "description", None)
     return said if isinstance(said, str) else _name(function)

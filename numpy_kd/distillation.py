@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from numpy_kd import _checks, metrics
 from numpy_kd.checkpoint import History, arrays_of, checksum
 from numpy_kd.losses import hinton_loss
 from numpy_kd.mlp import MLP
-from numpy_kd.probability import log_softmax
 from numpy_kd.training import fit
 from numpy_kd.transfer import TransferSet
 
@@ -38,7 +38,7 @@ class Teacher:
     """
 
     def __init__(self, network: MLP):
-        self.members = (_network("network", network),)
+        self.members: tuple[MLP, ...] = (_network("network", network),)
 
     @property
     def num_parameters(self) -> int:
@@ -85,8 +85,9 @@ class Ensemble(Teacher):
         arithmetic   p = 1/K sum_k softmax(v_k / T)
         geometric    p ~ prod_k softmax(v_k / T)**(1/K)  =  softmax(mean_k v_k / T)
 
-    The arithmetic mean has no logits of its own; `T log p` are ones, for this T: their softmax
-    at T is p again, and no probability is rounded to 0 on the way.
+    The arithmetic mean has no logits of its own; `T log p` are ones, for this T (and so are these
+    less a constant: the largest of a row is 0): their softmax at T is p again, and no probability
+    is rounded to 0 on the way.
 
     Parameters: `members` networks of one input width and number of classes; `average` as above.
     Raises `ValueError` for no members, members of different widths, another average.
@@ -115,7 +116,7 @@ class Ensemble(Teacher):
         member_logits = np.stack([member.logits(x) for member in self.members])
         if self.average == "geometric":
             return member_logits.mean(axis=0)
-        return T * _log_mean_exp(log_softmax(member_logits, T))
+        return _logits_of_mean(member_logits, T)
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, average={self.average!r})"
@@ -189,36 +190,27 @@ def distill(
     _network("student", student)
     settings = {"temperature": temperature, "soft_weight": soft_weight, "hard_weight": hard_weight}
     loss, names, T = _bound(loss, settings | {"scale_by_t2": scale_by_t2}, labels, labelled)
-    consistent = (
-        _checks.one_of("teaching", teaching, TEACHING) == "consistent" and augment is not None
-    )
+    _checks.one_of("teaching", teaching, TEACHING)
+    consistent = augment is not None and teaching == "consistent"
     teacher = _teacher(teacher)
-    saved = isinstance(teacher, np.ndarray)
-    if saved:
-        _can_answer(teacher, student, consistent)
+    lock: AbstractContextManager = nullcontext()
+    if isinstance(teacher, Teacher):
+        _check_pair(student, teacher)
+        answers, lock = teacher.logits(x, temperature=T), teacher.locked()
     else:
-        _apart(student, teacher)
-    answers = teacher if saved else teacher.logits(x, temperature=T)
+        _check_answers(student, teacher, consistent)
+        answers = teacher
     transfer = TransferSet(x, answers, labels, labelled)
-    rows = [getattr(transfer, name) for name in names]
-    if loss.func is _hinton_parts:  # whose settings are tried before anything is trained
-        loss(answers[:1], answers[:1], **{n: r[:1] for n, r in zip(names, rows, strict=True)})
     asked = functools.partial(_ask, teacher=teacher, T=T) if consistent else transfer.teacher_logits
-    with nullcontext() if saved else teacher.locked():
-        history = fit(
-            student,
-            transfer.x,
-            (asked, *rows),
-            loss=functools.partial(_by_name, loss=loss, names=names),
-            augment=augment,
-            validation=validation,
-            **training,
-        )
+    rows = [getattr(transfer, name) for name in names]
+    how = {"loss": loss, "augment": augment, "validation": validation} | training
+    with lock:
+        history = fit(student, transfer.x, (asked, *rows), **how)
     if validation is None:
-        report = evaluate(student, x, labels if labelled is None else None, teacher)
+        seen, truth, judge = x, labels if labelled is None else None, teacher
     else:
-        report = evaluate(student, *validation, None if saved else teacher)
-    return Distillation(history, transfer, report)
+        (seen, truth), judge = validation, teacher if isinstance(teacher, Teacher) else None
+    return Distillation(history, transfer, evaluate(student, seen, truth, judge))
 
 
 def evaluate(
@@ -244,10 +236,7 @@ def evaluate(
 
 
 def _bound(loss, settings: dict, labels, labelled):
-    """The loss with its settings; which of labels and labelled it is to get; its temperature.
-
-    So bound, all that is open in it are the arguments of a batch.
-    """
+    """The loss as `fit` calls it; which of labels and labelled it gets, in order; its temperature."""
     _checks.function("loss", loss, "a function (logits, teacher_logits)")
     settings = {name: value for name, value in settings.items() if value is not None}
     there = [name for name, v in (("labels", labels), ("labelled", labelled)) if v is not None]
@@ -266,22 +255,13 @@ def _bound(loss, settings: dict, labels, labelled):
         raise ValueError("labelled must be None for a loss that has no argument of that name")
     T = settings.get("temperature", getattr(takes.get("temperature"), "default", 1.0))
     bound = functools.partial(loss, **settings)
-    if bound.func is hinton_loss:
-        bound = functools.partial(_hinton_parts, *bound.args, **bound.keywords)
+    if bound.func is hinton_loss:  # whose settings are tried before anything is trained
+        bound = functools.partial(bound, parts=True)
+        rows = {"labels": np.zeros(1, int), "labelled": np.ones(1, bool)}
+        bound(np.zeros((1, 2)), np.zeros((1, 2)), **{name: rows[name] for name in names})
+    if names:
+        bound = functools.partial(_by_name, loss=bound, names=names)
     return bound, names, _checks.positive("temperature", T)
-
-
-def _hinton_parts(
-    logits, teacher_logits, labels=None, *, soft_weight, hard_weight, labelled=None, **how
-):
-    """`hinton_loss`, its two parts apart: each is the loss with the other's weight 0."""
-    loss = functools.partial(hinton_loss, logits, teacher_logits, **how)
-    soft, dlogits = loss(soft_weight=soft_weight, hard_weight=0.0)
-    if hard_weight == 0:
-        return {"soft": soft, "hard": 0.0}, dlogits
-    how = {"labels": labels, "labelled": labelled}
-    hard, hard_dlogits = loss(soft_weight=0.0, hard_weight=hard_weight, **how)
-    return {"soft": soft, "hard": hard}, dlogits + hard_dlogits
 
 
 def _by_name(logits, teacher_logits, *rows, loss, names):
@@ -289,7 +269,7 @@ def _by_name(logits, teacher_logits, *rows, loss, names):
     return loss(logits, teacher_logits, **dict(zip(names, rows, strict=True)))
 
 
-def _ask(rows, teacher: Teacher, T: float):
+def _ask(rows, teacher: Any, T: float) -> np.ndarray:
     """The answers of a teacher that is locked already, about the rows that the student sees."""
     return teacher._answers(rows, T)
 
@@ -302,7 +282,9 @@ def _teacher(teacher) -> Teacher | np.ndarray:
     _checks.instance("teacher", teacher, (np.ndarray, list), kinds)
     answers = _checks.batch("teacher", teacher)
     p = np.clip(answers.real, -1, 2)  # where a sum cannot overflow
-    if p.min() >= 0 and p.max() <= 1 and np.abs(p.sum(axis=-1) - 1).mean() < 0.05:  # even rounded
+    if (
+        p.min() >= 0 and p.max() <= 1.001 and np.abs(p.sum(axis=-1) - 1).mean() < 0.05
+    ):  # even rounded
         raise ValueError(
             "teacher must be logits or log-probabilities, got rows that look like probabilities "
             "(none is negative, each sums to 1): give np.log(np.maximum(p, 1e-30))"
@@ -314,7 +296,7 @@ def _network(name: str, network) -> MLP:
     return _checks.instance(name, network, MLP, "an MLP")
 
 
-def _apart(student: MLP, teacher: Teacher) -> None:
+def _check_pair(student: MLP, teacher: Teacher) -> None:
     """Student and teacher are different networks with the same interface."""
     for member in teacher.members:
         if member is student or np.shares_memory(member.parameters, student.parameters):
@@ -327,7 +309,7 @@ def _apart(student: MLP, teacher: Teacher) -> None:
         )
 
 
-def _can_answer(saved: np.ndarray, student: MLP, consistent: bool) -> None:
+def _check_answers(student: MLP, saved: np.ndarray, consistent: bool) -> None:
     """Saved answers have a column a class, and are about the rows as they were."""
     if consistent:
         raise ValueError(
@@ -341,7 +323,16 @@ def _can_answer(saved: np.ndarray, student: MLP, consistent: bool) -> None:
         )
 
 
-def _log_mean_exp(x):
-    """`log mean exp` over the first axis."""
-    top = x.max(axis=0)
-    return top + np.log(np.exp(x - top).mean(axis=0))
+@np.errstate(over="ignore", under="ignore")
+def _logits_of_mean(v, T: float) -> np.ndarray:
+    """`T log mean_k softmax(v_k / T)` over the first axis, and a constant that makes it 0 at most.
+
+    Written with `T log p` where one would write `log p`, so that no T is too small; in float64,
+    as T takes digits away.
+    """
+    T = min(max(T, 1e-300), 1e300)
+    d = v.astype(np.float64) - v.max(axis=-1, keepdims=True)
+    t_log_p = d - T * np.log(np.exp(d / T).sum(axis=-1, keepdims=True))
+    top = t_log_p.max(axis=0)
+    t_log_mean = top + T * np.log(np.exp((t_log_p - top) / T).mean(axis=0))
+    return (t_log_mean - t_log_mean.max(axis=-1, keepdims=True)).astype(v.dtype)

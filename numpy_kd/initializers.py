@@ -26,7 +26,8 @@ def zeros(shape, rng=None, dtype=np.float64) -> np.ndarray:
     >>> zeros((2, 3)).shape
     (2, 3)
     """
-    return np.zeros(_shape(shape), _checks.float_dtype("dtype", dtype, or_complex=True))
+    shape, _, dtype = _checked(shape, 0 if rng is None else rng, dtype)
+    return np.zeros(shape, dtype)
 
 
 def constant(shape, rng=None, dtype=np.float64, value: float = 0.01) -> np.ndarray:
@@ -35,7 +36,7 @@ def constant(shape, rng=None, dtype=np.float64, value: float = 0.01) -> np.ndarr
     >>> constant(3, value=0.1)
     array([0.1, 0.1, 0.1])
     """
-    shape, dtype = _shape(shape), _checks.float_dtype("dtype", dtype, or_complex=True)
+    shape, _, dtype = _checked(shape, 0 if rng is None else rng, dtype)
     value = _checks.number("value", value)
     if abs(value) > float(np.finfo(dtype).max):
         raise ValueError(f"value must fit into {dtype}, got {value}")
@@ -49,7 +50,8 @@ def normal(shape, rng, dtype=np.float64, scale: float = 0.01) -> np.ndarray:
     dtype('float32')
     """
     shape, rng, dtype = _checked(shape, rng, dtype)
-    return (rng.standard_normal(shape) * _scale(scale, dtype)).astype(dtype)
+    scale = _scale(scale, dtype)
+    return (rng.standard_normal(shape) * scale).astype(dtype)
 
 
 def uniform(shape, rng, dtype=np.float64, scale: float = 0.01) -> np.ndarray:

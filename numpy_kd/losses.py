@@ -152,7 +152,8 @@ def hinton_loss(
     hard_weight: float,
     scale_by_t2: bool = True,
     labelled=None,
-) -> Loss:
+    parts: bool = False,
+) -> tuple[float | dict[str, float], np.ndarray]:
     """The two-part cost of distillation (Hinton, Vinyals, Dean 2015, sec. 2).
 
         C = soft_weight T**2 KL(p || q) + hard_weight CE(labels, softmax(z))
@@ -166,8 +167,8 @@ def hinton_loss(
     data; `temperature` > 0; `soft_weight`, `hard_weight` >= 0 (a term of weight 0 is left out);
     `scale_by_t2` False leaves T**2 out; `labelled` (B,) booleans for a batch where only some
     labels count (the others may be anything): the hard term of a row without a label is 0, and
-    the mean is still over all B rows.
-    Returns: value in nats, dlogits (B, N).
+    the mean is still over all B rows; `parts` True gives the value as its two parts.
+    Returns: value in nats (or `{"soft": ..., "hard": ...}`, which add up to it), dlogits (B, N).
     Raises `ValueError` for a negative weight, a hard weight without labels, and as
     `soft_cross_entropy_loss` and `cross_entropy_loss`.
 
@@ -181,21 +182,24 @@ def hinton_loss(
     T = _temperature(temperature, z)
     soft_weight = _checks.non_negative("soft_weight", soft_weight)
     hard_weight = _checks.non_negative("hard_weight", hard_weight)
+    scale_by_t2 = _checks.flag("scale_by_t2", scale_by_t2)
     y, counts = _labels_that_count(labels, labelled, hard_weight, z)
-    value, dlogits = 0.0, np.zeros_like(z)
+
+    soft, hard, dlogits = 0.0, 0.0, np.zeros_like(z)
     if soft_weight > 0:
         q, log_q = _softmax_and_log(z, T)
         p, log_p = _softmax_and_log(v, T)
         kl = _mean(_mean_under(p, log_p - log_q))
-        value = soft_weight * (T * (T * kl) if scale_by_t2 else kl)
+        soft = soft_weight * (T * (T * kl) if scale_by_t2 else kl)
         scale = soft_weight * (T if scale_by_t2 else 1 / T)
         dlogits = (q - p) * _within(scale / len(z), z.dtype)
     if hard_weight > 0:
         q, log_q = _softmax_and_log(z, 1.0)
-        value += hard_weight * _mean(-log_q[np.arange(len(z)), y] * counts)
+        hard = hard_weight * _mean(-log_q[np.arange(len(z)), y] * counts)
         q[np.arange(len(z)), y] -= 1
-        dlogits = dlogits + hard_weight / len(z) * counts[:, None] * q
-    return value, dlogits
+        scale = hard_weight / len(z)
+        dlogits = dlogits + q * (_within(scale, z.dtype) * counts[:, None])
+    return ({"soft": soft, "hard": hard} if parts else soft + hard), dlogits
 
 
 def logit_matching_loss(logits, teacher_logits, *, center: bool = True) -> Loss:

@@ -26,6 +26,7 @@ STRICT = """
 import warnings
 warnings.simplefilter("error")
 warnings.filterwarnings("ignore", module="ipykernel|asyncio|zmq|tornado|traitlets")
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="matplotlib")
 """
 
 

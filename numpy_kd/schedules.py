@@ -106,7 +106,7 @@ def warm_up(schedule: float | Schedule, steps: int) -> Schedule:
     def warmed_up(step: int) -> float:
         if step < steps:
             return float(after(0)) * (step + 1) / (steps + 1)
-        return after(step - steps)
+        return float(after(step - steps))
 
     return warmed_up
 

@@ -75,7 +75,7 @@ def fit(
     (True, array([0, 1]))
     """
     optimizer = SGD(momentum=0.9) if optimizer is None else optimizer
-    _check_parts(mlp, loss, optimizer, augment, checkpoint)
+    _check_parts(mlp, loss, optimizer, augment, progress, checkpoint)
     x, targets = _inputs("x", x, mlp), _targets(targets, len(x))
     epochs, batch_size = _checks.count("epochs", epochs), _batch_size(batch_size, len(x), mlp)
     rate = schedule if callable(schedule) else constant(_checks.non_negative("schedule", schedule))
@@ -114,7 +114,8 @@ class _Epoch:
 
     def __init__(self, number: int, first_step: int):
         self.number, self.step, self.learning_rate = number, first_step, math.nan
-        self.rows, self.loss, self.parts = 0, 0.0, {}
+        self.rows, self.loss = 0, 0.0
+        self.parts: dict[str, float] = {}
         self.start = time.perf_counter()
 
     def add(self, value, rows: int) -> None:
@@ -159,11 +160,14 @@ def _or_nan(loss: Callable) -> Callable:
 
     def loss_or_nan(logits, *wanted):
         try:
-            return loss(logits, *wanted)
+            found = loss(logits, *wanted)
         except ValueError:
             if np.isfinite(logits).all():
                 raise
             return math.nan, logits
+        if not (isinstance(found, tuple) and len(found) == 2):
+            raise ValueError(f"loss must return (value, dlogits), got {_checks.shown(found)}")
+        return found
 
     return loss_or_nan
 
@@ -175,7 +179,7 @@ def _augmented(augment, rows, rng) -> np.ndarray:
     return seen
 
 
-def _check_parts(mlp, loss, optimizer, augment, checkpoint) -> None:
+def _check_parts(mlp, loss, optimizer, augment, progress, checkpoint) -> None:
     _checks.instance("mlp", mlp, MLP, "an MLP")
     _checks.function("loss", loss, "a function (logits, *targets)")
     if not (hasattr(optimizer, "step") and hasattr(optimizer, "state")):
@@ -183,6 +187,8 @@ def _check_parts(mlp, loss, optimizer, augment, checkpoint) -> None:
         raise ValueError(f"optimizer must be one such as SGD() or Adam(), got {shown}")
     if augment is not None:
         _checks.function("augment", augment, "a function (rows, rng) or None")
+    if progress is not None:
+        _checks.flag("progress", progress)
     if checkpoint is not None:
         _checks.instance("checkpoint", checkpoint, (str, PathLike), "the path of a file or None")
 

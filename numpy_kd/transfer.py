@@ -40,16 +40,14 @@ class TransferSet:
         v = _checks.batch("teacher_logits", self.teacher_logits)
         _checks.same_length("teacher_logits", v, "x", x)
         labels, labelled = self.labels, self.labelled
-        if labelled is not None:
-            if labels is None:
-                raise ValueError("labelled must be None when labels is None")
-            labelled = _booleans("labelled", labelled, len(x))
-            labels = _checks.array("labels", labels)
-            if labels.shape == labelled.shape:
-                labels = np.where(labelled, labels, labels.dtype.type(0))
         if labels is not None:
-            labels = _checks.labels("labels", labels, v.shape[1])
-            _checks.same_length("labels", labels, "x", x)
+            labels = _checks.array("labels", labels)
+            if labels.ndim == 1:
+                _checks.same_length("labels", labels, "x", x)
+            labels, every = _checks.some_labels(labels, labelled, v.shape[1], len(x))
+            labelled = None if labelled is None else every
+        elif labelled is not None:
+            raise ValueError("labelled must be None when labels is None")
         for name, value in zip(
             ("x", "teacher_logits", "labels", "labelled"), (x, v, labels, labelled), strict=True
         ):
@@ -69,8 +67,12 @@ class TransferSet:
         rows = _checks.indices("rows", rows, len(self))
         if len(rows) == 0:
             raise ValueError("rows must pick at least one row, got none")
-        parts = (self.x, self.teacher_logits, self.labels, self.labelled)
-        return TransferSet(*(None if part is None else part[rows] for part in parts))
+        return TransferSet(
+            self.x[rows],
+            self.teacher_logits[rows],
+            None if self.labels is None else self.labels[rows],
+            None if self.labelled is None else self.labelled[rows],
+        )
 
     def mixed_with(self, other: TransferSet) -> TransferSet:
         """Both sets in one: labelled rows keep their labels, unlabelled ones stay without.
@@ -190,8 +192,8 @@ def best_bias(logits, labels, classes) -> float:
         raise ValueError(
             f"classes must be some but not all of 0 .. {z.shape[1] - 1}, got {classes}"
         )
-    halves = _checks.real("logits", z).astype(np.float64) / 2  # whose differences do not overflow
-    others, theirs = np.where(chosen, -np.inf, halves), np.where(chosen, halves, -np.inf)
+    quarters = _checks.real("logits", z).astype(np.float64) / 4  # so that no gap overflows
+    others, theirs = np.where(chosen, -np.inf, quarters), np.where(chosen, quarters, -np.inf)
     gaps = others.max(axis=-1) - theirs.max(axis=-1)
     order = gaps.argsort(kind="stable")
     gain = (theirs.argmax(axis=-1) == labels).astype(int) - (others.argmax(axis=-1) == labels)
@@ -201,26 +203,19 @@ def best_bias(logits, labels, classes) -> float:
     right = np.where(np.diff(edges) > 0, right, right.min() - 1)  # equal gaps go together
     best = np.flatnonzero(right == right.max())
     middle = best[len(best) // 2]
-    bias = float(edges[middle]) + float(edges[middle + 1])  # twice the half of the mean
+    bias = 2 * (float(edges[middle]) + float(edges[middle + 1]))  # their mean, in whole logits
     largest = float(np.finfo(np.float64).max)
     return min(max(bias, -largest), largest)
 
 
 def _beyond(gap: float) -> float:
-    """A step that leads past the last gap, in halves: 1, or what a large gap can feel."""
-    return max(1.0, abs(gap) * 1e-3)
+    """A step that leads past the last gap, in quarters: 2, or what is felt beside a large gap."""
+    return max(0.5, abs(gap) * 1e-3)
 
 
 def _classes(x) -> np.ndarray:
     """`x` as a 1-D array of integers: one class or several."""
     return _checks.labels("classes", np.atleast_1d(_checks.array("classes", x)))
-
-
-def _booleans(name: str, x, rows: int) -> np.ndarray:
-    x = _checks.array(name, x)
-    if x.dtype != bool or x.shape != (rows,):
-        raise ValueError(f"{name} must be booleans of shape ({rows},), got {x.dtype} {x.shape}")
-    return x
 
 
 def _labels_and_mask(part: TransferSet):

@@ -257,6 +257,8 @@ class TestTrainTestSplit:
 
     def test_errors(self, rng):
         x, labels = np.zeros((10, 2)), np.arange(10)
+        with raises("stratify must be True or False, got 'no'"):
+            split(x, labels, test_fraction=0.5, rng=rng, stratify="no")
         with raises("test_fraction must be a number in [0, 1], got 1.5"):
             split(x, labels, test_fraction=1.5, rng=rng)
         with raises("x must have one row for each of the 10 rows of labels, got 9"):

@@ -361,7 +361,7 @@ def test_the_soft_and_the_hard_part_are_recorded_apart(teachers):
     z, v = network(9).logits(X), teachers[0].logits(X)
     soft, hard = result.history.parts["soft"][0], result.history.parts["hard"][0]
     T = HOW["temperature"]
-    assert soft == pytest.approx(0.7 * T**2 * metrics.mean_kl(z, v, T), rel=1e-4)
+    assert soft == pytest.approx(0.7 * T**2 * metrics.mean_kl(z, v, temperature=T), rel=1e-4)
     assert hard == pytest.approx(0.4 * metrics.mean_cross_entropy(z, LABELS), rel=1e-4)
     assert result.history.loss[0] == pytest.approx(soft + hard, rel=1e-12)
     _, unlabelled = taught(teachers[0], how=SOFT)
@@ -383,8 +383,8 @@ def test_the_recorded_parts_are_those_of_the_loss(teachers):
 
     by_hand = network(9)
     history = kd.fit(by_hand, X, (teachers[0].logits(X), LABELS), loss=plain, **TRAINING)
-    np.testing.assert_allclose(by_hand.parameters, student.parameters, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(history.loss, result.history.loss, rtol=1e-5)
+    np.testing.assert_array_equal(by_hand.parameters, student.parameters)
+    assert history.loss == result.history.loss
 
 
 def test_a_student_keeps_its_best_epoch(teachers):
@@ -470,6 +470,22 @@ def test_the_two_averages(teachers, T):
     assert np.abs(arithmetic - geometric).max() > 1e-4
 
 
+def test_no_temperature_is_too_low_or_too_high_for_a_mean(teachers):
+    """As T -> 0 the best of the members' answers counts; as T grows all classes are alike."""
+    v = np.stack([teacher.logits(X) for teacher in teachers]).astype(np.float64)
+    ensemble = kd.Ensemble(teachers)
+    for T in (5e-324, 1e-300, 1e-45, 1e-4):
+        limit = (v - v.max(axis=-1, keepdims=True)).max(axis=0)
+        np.testing.assert_allclose(ensemble.logits(X, temperature=T), limit, atol=2e-3)
+    for T in (1e4, 1e30, 1e300, 1.7e308):
+        answers = ensemble.logits(X, temperature=T)
+        assert answers.dtype == np.float32
+        np.testing.assert_allclose(kd.softmax(answers, T), 0.25, atol=1e-3)
+    mean = v.mean(axis=0)  # and T log p tends to the mean of the logits
+    answers = ensemble.logits(X, temperature=1e4)
+    np.testing.assert_allclose(answers, mean - mean.max(axis=-1, keepdims=True), atol=2e-2)
+
+
 def test_an_ensemble_of_one_is_its_member(teachers):
     for average in ("arithmetic", "geometric"):
         one = kd.Ensemble(teachers[:1], average=average)
@@ -482,7 +498,7 @@ def test_averaged_probabilities_as_ready_made_targets_give_the_same_gradient(tea
     T, z = 4.0, RNG.normal(size=(len(X), 4))
     mean = np.mean([special.softmax(t.logits(X).astype(float) / T, -1) for t in teachers], axis=0)
     _, by_targets = kd.soft_target_loss(z, mean, temperature=T)
-    _, by_logits = kd.kl_loss(z, kd.Ensemble(teachers).logits(X, temperature=T), T)
+    _, by_logits = kd.kl_loss(z, kd.Ensemble(teachers).logits(X, temperature=T), temperature=T)
     np.testing.assert_allclose(by_targets, by_logits, rtol=1e-3, atol=1e-9)
 
 

@@ -6,9 +6,7 @@ import struct
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +32,6 @@ TINY = replace(
     members=2,
     member_hidden=(8, 8),
 )
-
-
-class Serial(Executor):
-    """Does each job at once, in this process."""
-
-    def submit(self, function, /, *args, **kwargs):
-        future = Future()
-        future.set_result(function(*args, **kwargs))
-        return future
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +65,7 @@ def numbers(result) -> dict:
 @pytest.fixture(scope="module")
 def serial(digits_as_mnist, tmp_path_factory):
     folder = tmp_path_factory.mktemp("serial")
-    return mnist.run(TINY, folder=folder, data=digits_as_mnist, executor=Serial(), progress=False)
+    return mnist.run(TINY, folder=folder, data=digits_as_mnist, processes=1, progress=False)
 
 
 def test_the_table_has_every_row_and_every_number(serial):
@@ -107,8 +96,8 @@ def test_nothing_is_chosen_on_the_images_that_train(serial):
     for runs in serial["rows"].values():
         for run in runs:
             job = run["job"]
-            assert job["images"] == TINY.images
-            assert job["chosen_on"] in (0, TINY.images // 6)
+            assert job["rows"] == TINY.images
+            assert job["held_out"] in (0, TINY.images // 6)
 
 
 def test_tuning_a_bias_never_makes_more_errors_where_it_is_tuned(serial):
@@ -126,10 +115,7 @@ def test_tuning_a_bias_never_makes_more_errors_where_it_is_tuned(serial):
 
 
 def test_a_pool_of_processes_gives_the_same_numbers(serial, digits_as_mnist, tmp_path):
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        spread = mnist.run(
-            TINY, folder=tmp_path, data=digits_as_mnist, executor=pool, progress=False
-        )
+    spread = mnist.run(TINY, folder=tmp_path, data=digits_as_mnist, processes=2, progress=False)
     assert numbers(spread) == numbers(serial)
 
 
@@ -152,8 +138,8 @@ def test_a_dask_cluster_gives_the_same_numbers(serial, digits_as_mnist, tmp_path
 
 SCRIPT = """
 import sys
-from test_experiments import TINY, Serial, mnist
-mnist.run(TINY, folder=sys.argv[1], data=sys.argv[2], executor=Serial(), progress=False)
+from test_experiments import TINY, mnist
+mnist.run(TINY, folder=sys.argv[1], data=sys.argv[2], processes=1, progress=False)
 """
 
 
@@ -169,9 +155,7 @@ def test_killed_and_continued_it_ends_with_the_same_numbers(serial, digits_as_mn
     run.send_signal(signal.SIGKILL)
     run.wait()
     done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
-    continued = mnist.run(
-        TINY, folder=tmp_path, data=digits_as_mnist, executor=Serial(), progress=False
-    )
+    continued = mnist.run(TINY, folder=tmp_path, data=digits_as_mnist, processes=1, progress=False)
     assert numbers(continued) == numbers(serial)
     for name, when in done.items():  # what was done was read, not done again
         assert (tmp_path / name).stat().st_mtime_ns == when
@@ -217,3 +201,17 @@ def test_the_main_job_is_the_same_again(tmp_path):
 def test_bad_settings_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         digits.Settings(**wrong)
+
+
+def test_the_two_students_differ_only_in_what_they_are_taught():
+    """The same initial weights, the same images in the same order: with the labels as the only
+    teacher the distilled student becomes the one alone.
+    """
+    how = {"members": 1, "teacher_hidden": (8,), "teacher_epochs": 1, "seeds": 2, "epochs": 3}
+    how |= {"soft_weight": 0.0, "hard_weight": 1.0, "alone_rate": 0.05, "distilled_rate": 0.05}
+    result = digits.run(digits.Settings(**how), progress=False)
+    assert result["curves"]["distilled"] == result["curves"]["alone"]
+    for measure in ("errors", "cross_entropy"):
+        alone, distilled = (result["rows"][row][measure] for row in ("alone", "distilled"))
+        np.testing.assert_allclose(distilled, alone, rtol=1e-4)
+        assert alone[0] != alone[1]  # while another seed is another student

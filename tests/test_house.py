@@ -30,6 +30,7 @@ FLOORS = [
     {"plots", "exercises"},
     {"notebook"},
     {"notebooks_command"},
+    {"experiments_command"},
     {"__main__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -240,7 +241,13 @@ def test_public_functions_have_a_docstring_and_short_files_stay_short(path):
 
 @pytest.mark.parametrize("path", FILES, ids=id_of)
 def test_public_functions_of_the_library_have_an_example(path):
-    if room(path) in {"experiments", "exercises", "__main__", "notebooks_command"}:
+    if room(path) in {
+        "experiments",
+        "exercises",
+        "__main__",
+        "notebooks_command",
+        "experiments_command",
+    }:
         return  # commands and tasks: tried by their own tests
     if room(path).startswith("_"):
         return

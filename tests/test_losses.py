@@ -175,6 +175,31 @@ def test_hinton_loss_is_the_sum_of_its_parts():
     np.testing.assert_allclose(dlogits, 0.7 * T**2 * dsoft + 0.4 * dhard, rtol=1e-12, atol=1e-16)
 
 
+def test_a_term_of_weight_0_is_left_out():
+    soft, hard = kd.kl_loss(Z, V, temperature=T), kd.cross_entropy_loss(Z, Y)
+    for found, alone in (
+        (hinton(T, 1, 0)(Z, V), (T**2 * soft[0], T**2 * soft[1])),
+        (hinton(T, 0, 1)(Z, V), hard),
+    ):
+        assert found[0] == pytest.approx(alone[0], rel=1e-14)
+        np.testing.assert_allclose(found[1], alone[1], rtol=1e-13, atol=1e-17)
+    value, dlogits = hinton(T, 0, 0)(Z, V)
+    assert value == 0
+    assert not dlogits.any()
+
+
+def test_the_parts_are_what_the_value_adds_up_to():
+    value, dlogits = hinton(T, 0.7, 0.4)(Z, V)
+    parts, same = hinton(T, 0.7, 0.4, parts=True)(Z, V)
+    assert parts["soft"] == pytest.approx(
+        0.7 * T**2 * kd.kl_loss(Z, V, temperature=T)[0], rel=1e-14
+    )
+    assert parts["hard"] == pytest.approx(0.4 * kd.cross_entropy_loss(Z, Y)[0], rel=1e-14)
+    assert parts["soft"] + parts["hard"] == value
+    np.testing.assert_array_equal(dlogits, same)
+    assert hinton(T, 0.7, 0, parts=True)(Z, V)[0]["hard"] == 0
+
+
 def test_t2_is_switched_by_its_name_and_not_by_a_weight():
     with_t2, without = hinton(T, 0.7, 0.0), hinton(T, 0.7, 0.0, scale_by_t2=False)
     assert with_t2(Z, V)[0] == pytest.approx(T**2 * without(Z, V)[0], rel=1e-14)
@@ -258,7 +283,7 @@ def test_extreme_logits_and_temperatures_give_no_nan_and_nothing_below_0(T, dtyp
     v = (np.array([[-1, 1, 0.25, 1], [1, -1, 0, 0], [-1, 1, 1, 1]]) * size).astype(dtype)
     y = np.array([0, 1, 2])
     losses = [at(T, loss) for loss in (kd.kl_loss, kd.reverse_kl_loss, kd.soft_cross_entropy_loss)]
-    losses += [hinton(T, soft, hard, y) for soft in (0, 1, 1e300) for hard in (0, 1)]
+    losses += [hinton(T, soft, hard, y) for soft in (0, 1, 1e300) for hard in (0, 1, 1e300)]
     losses += [hinton(T, 1, 0, y, scale_by_t2=False), kd.logit_matching_loss]
     calls = [functools.partial(loss, z, v) for loss in losses]
     calls += [

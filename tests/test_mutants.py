@@ -86,8 +86,8 @@ MISTAKES = {
     "weights swapped": (
         "losses.py",
         "hinton_loss",
-        "hard_weight / len(z)",
-        "soft_weight / len(z)",
+        "scale = hard_weight / len(z)",
+        "scale = soft_weight / len(z)",
         LOSSES,
     ),
     "softmax of a softmax": (
@@ -192,7 +192,7 @@ MISTAKES = {
     "logits averaged for an arithmetic mean": (
         "distillation.py",
         "Ensemble",
-        "        return T * _log_mean_exp(log_softmax(member_logits, T))",
+        "        return _logits_of_mean(member_logits, T)",
         "        return member_logits.mean(axis=0)",
         LEARNING,
     ),

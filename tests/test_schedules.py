@@ -43,9 +43,30 @@ def test_cyclic_is_a_triangle():
     assert [schedule(step) for step in range(18)] == pytest.approx(cycle * 3)
 
 
+def test_warm_up_stands_in_front_of_any_schedule():
+    cosine = schedules.cosine(0.6, total_steps=10)
+    for schedule in (cosine, schedules.cyclic(0.1, 0.4, 3), lambda step: 0.5 / (1 + step)):
+        warmed = schedules.warm_up(schedule, 5)
+        first = schedule(0)
+        rates = [warmed(step) for step in range(5)]
+        assert rates == pytest.approx([first * k / 6 for k in (1, 2, 3, 4, 5)])
+        assert [warmed(5 + step) for step in range(20)] == [schedule(step) for step in range(20)]
+    assert [schedules.warm_up(0.3, 2)(step) for step in range(4)] == pytest.approx(
+        [0.1, 0.2, 0.3, 0.3]
+    )
+
+
+def test_a_rate_that_grows_beyond_all_bounds_is_infinite():
+    """`fit` refuses it by name; a float's power alone would raise an OverflowError."""
+    assert schedules.exponential(0.1, 10.0)(1000) == np.inf
+    assert schedules.step_decay(0.1, 1, 10.0)(1000) == np.inf
+
+
 @pytest.mark.parametrize(
     "schedule",
     [
+        schedules.warm_up(np.float64(0.1), np.int64(5)),
+        schedules.warm_up(lambda step: np.float64(0.1) * (step + 1), 5),
         schedules.constant(np.float64(0.1)),
         schedules.constant(1),
         schedules.step_decay(np.float32(0.1), np.int64(10), np.float64(0.5)),
@@ -81,6 +102,9 @@ def test_rates_are_python_floats(schedule):
         (lambda: schedules.cosine(0.1, 2, -1), "floor must be a finite number, zero or more"),
         (lambda: schedules.cyclic("a", 1, 2), "low must be a finite number, zero or more, got 'a'"),
         (lambda: schedules.cyclic(0, None, 2), "high must be a finite number, zero or more"),
+        (lambda: schedules.warm_up(-1, 2), "schedule must be a finite number, zero or more"),
+        (lambda: schedules.warm_up(None, 2), "schedule must be a finite number, zero or more"),
+        (lambda: schedules.warm_up(0.1, 0), "steps must be an integer of at least 1, got 0"),
         (lambda: schedules.cyclic(0, 1, -2), "half_period must be an integer of at least 1"),
     ],
 )

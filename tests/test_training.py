@@ -400,6 +400,8 @@ def test_without_a_standard_error_there_is_no_bar(progress, monkeypatch, tmp_pat
             {"patience": 0, "validation": (X, LABELS)},
             "patience must be an integer of at least 1, got 0",
         ),
+        ({"progress": "yes"}, "progress must be True or False, got 'yes'"),
+        ({"loss": lambda z, y: 0.5}, r"loss must return \(value, dlogits\), got 0.5"),
         ({"checkpoint": 3}, "checkpoint must be the path of a file or None, got 3"),
         (
             {"augment": lambda rows, rng: rows[:3]},

@@ -98,6 +98,10 @@ def test_munge_keeps_dtype_seed_and_the_callers_array():
     assert not np.array_equal(one, other)
     np.testing.assert_array_equal(X, before)
     np.testing.assert_array_equal(munge(X, 1, swap_probability=0, rng=0), X)
+    for scale in (1e-300, 1e-160, 1e150, 1e300):  # squares of these are 0 or infinite
+        near = munge(X.astype(np.float64) * scale, 3, rng=5, local_variance=9)
+        usual = munge(X.astype(np.float64), 3, rng=5, local_variance=9)
+        np.testing.assert_allclose(near / scale, usual, rtol=1e-9)
     twins = np.ones((4, 3))  # equal rows: nothing to exchange, and no noise
     np.testing.assert_array_equal(munge(twins, 2, rng=0), np.ones((8, 3)))
 
@@ -118,6 +122,33 @@ def test_no_other_bias_makes_fewer_errors(seed, rows, classes):
     assert ours <= min(errors(bias) for bias in np.arange(-10.125, 10.125, 0.25))
 
 
+@pytest.mark.parametrize(
+    "gaps, middle",
+    [
+        ([0.0, 2.0, 4.0, 6.0], 3.0),  # five intervals: below 0, three between, above 6
+        ([0.0, 2.0, 4.0], 3.0),  # four of them: the third
+        ([0.0, 2.0, 2.0, 2.0, 7.0], 4.5),  # equal gaps have nothing between them
+        ([5.0, 5.0], 6.0),
+    ],
+)
+def test_among_equally_good_biases_the_middle_one_is_taken(gaps, middle):
+    """Rows that are wrong either way, so that every constant is as good as any other."""
+    z = np.column_stack([gaps, np.zeros(len(gaps)), np.full(len(gaps), -9.0)])
+    assert best_bias(z, np.full(len(gaps), 2), 1) == middle
+
+
+@pytest.mark.parametrize("dtype, size", [(np.float32, 3e38), (np.float64, 8e307)])
+def test_best_bias_of_huge_logits_is_finite_and_right(dtype, size):
+    z = np.array([[size, -size], [-size, size], [0, 1]], dtype)
+    raised = z.astype(np.float64) / 4  # whose sums do not overflow
+    raised[:, 1] += best_bias(z, np.array([1, 1, 1]), 1) / 4
+    np.testing.assert_array_equal(raised.argmax(axis=1), [1, 1, 1])
+    raised[:, 1] = z[:, 1].astype(np.float64) / 4 + best_bias(z, np.array([0, 0, 0]), 1) / 4
+    np.testing.assert_array_equal(raised.argmax(axis=1), [0, 0, 0])
+    largest = np.array([[1, -1], [-1, 1]]) * np.finfo(np.float64).max
+    assert np.isfinite(best_bias(largest, np.array([1, 1]), 1))
+
+
 def test_best_bias_is_a_float_and_leaves_the_logits_alone():
     z = np.array([[1.0, 0.0], [3.0, 2.5]], dtype=np.float32)
     before = z.copy()
@@ -136,6 +167,31 @@ def test_best_bias_is_a_float_and_leaves_the_logits_alone():
         (lambda: TransferSet(X, V, LABELS, LABELS), "labelled must be booleans of shape"),
         (lambda: TransferSet(X[:0], V[:0]), "teacher_logits must not be empty"),
         (lambda: TransferSet(X, V * np.nan), "teacher_logits must be finite"),
+        (lambda: TransferSet(X, V, LABELS[:3], LABELS == 0), "labels must have one row for each"),
+        (lambda: TransferSet(X, V, LABELS > 0, LABELS == 0), "labels must be integer class labels"),
+        (lambda: TransferSet(X, V, [[1], [2, 3]]), "labels must be a rectangular array"),
+        (lambda: TransferSet(X, V).take([100]), r"rows must be in -40 .. 39, got 100"),
+        (lambda: TransferSet(X, V).take([-41]), r"rows must be in -40 .. 39, got -41"),
+        (lambda: TransferSet(X, V).take(LABELS[:5] == 0), "rows must be 40 booleans, got 5"),
+        (lambda: TransferSet(X, V).take([]), "rows must pick at least one row, got none"),
+        (lambda: TransferSet(X, V).take("a"), "rows must be integers or booleans"),
+        (lambda: TransferSet(X, V).take(None), "rows must be integers or booleans"),
+        (lambda: TransferSet(X, V).mixed_with(None), "other must be a TransferSet, got None"),
+        (
+            lambda: TransferSet(X, V).mixed_with(TransferSet(X[:, :2], V)),
+            "other must have 3 inputs and 2 classes as this set has, got 2 and 2",
+        ),
+        (lambda: rows_of_classes(LABELS, "a"), "classes must be integer class labels"),
+        (lambda: rows_of_classes(LABELS, [0.0, 1.0]), "classes must be integer class labels"),
+        (lambda: rows_of_classes(LABELS, [[1], [1, 2]]), "classes must be a rectangular array"),
+        (lambda: best_bias(V, LABELS, "a"), "classes must be integer class labels"),
+        (lambda: best_bias(V, LABELS, None), "classes must be integer class labels"),
+        (lambda: best_bias(V + 0j, LABELS, 1), "logits must be real, got dtype complex128"),
+        (lambda: munge(X + 0j, 1), "x must be real, got dtype complex64"),
+        (
+            lambda: munge(X * 1e38, 1, local_variance=1e-9),
+            "local_variance must not spread x beyond",
+        ),
         (lambda: munge(X[:1], 2), "x must have at least two rows, got 1"),
         (lambda: munge(X, 0), "copies must be an integer of at least 1, got 0"),
         (lambda: munge(X, 1, swap_probability=2), r"swap_probability must be a number in \[0, 1\]"),

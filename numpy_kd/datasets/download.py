@@ -8,18 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
-from numpy_kd import _progress
+from numpy_kd import _checks, _progress
 from numpy_kd._files import written_aside
 
 _CHUNK = 1 << 16
 
 
 def data_folders(
-    name: str, environ: Mapping[str, str] = os.environ, platform: str = sys.platform
+    name: str, environ: Mapping[str, str] | None = None, platform: str = sys.platform
 ) -> list[Path]:
     """The folders where the data set `name` may lie: `$NUMPY_KD_DATA`'s, then the user's cache.
 
     The cache is below `$XDG_CACHE_HOME`, else `~/.cache`; on Windows below `%LOCALAPPDATA%`.
+    `environ` stands for the environment variables.
 
     >>> environ = {"NUMPY_KD_DATA": "data", "XDG_CACHE_HOME": "cache"}
     >>> for folder in data_folders("mnist", environ, platform="linux"):
@@ -27,6 +28,7 @@ def data_folders(
     'data/mnist'
     'cache/numpy_kd/mnist'
     """
+    name, environ = str(_checks.path("name", name)), os.environ if environ is None else environ
     if platform == "win32":
         cache = environ.get("LOCALAPPDATA") or "~/AppData/Local"
     else:

@@ -67,7 +67,7 @@ def read_labels(path: str | PathLike, num_classes: int | None = None) -> np.ndar
     return labels
 
 
-def unpacked(file: BinaryIO) -> BinaryIO:
+def unpacked(file: BinaryIO) -> BinaryIO | gzip.GzipFile:
     """A stream of what `file` holds: unpacked if it begins as gzip does, else `file` itself.
 
     >>> import io
@@ -79,7 +79,7 @@ def unpacked(file: BinaryIO) -> BinaryIO:
     return gzip.GzipFile(fileobj=file, mode="rb") if start == _GZIP_MAGIC else file
 
 
-def take(stream: BinaryIO, limit: int) -> bytearray:
+def take(stream: BinaryIO | gzip.GzipFile, limit: int) -> bytearray:
     """The bytes of `stream` up to its end, but never more than `limit` of them.
 
     Read piece by piece: memory is used for what is there, not for what a header promised, and a

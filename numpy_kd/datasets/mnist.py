@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -116,9 +117,14 @@ def _download_mnist(folder: Path, mirrors: Sequence[str]) -> None:
         fetch(
             [f"{mirror}{name}.gz" for mirror in mirrors],
             folder / f"{name}.gz",
-            check=lambda content, name=name: _check_mnist(name, io.BytesIO(content)),
+            check=partial(_check_content, name),
             limit=_MNIST_LIMIT,
         )
+
+
+def _check_content(name: str, content: bytes) -> None:
+    """As `_check_mnist`, for what a mirror has sent."""
+    _check_mnist(name, io.BytesIO(content))
 
 
 def _check_mnist(name: str, file: BinaryIO) -> None:

@@ -32,7 +32,8 @@ class StandardScaler:
     `fit(x)` on (n, D) sets `mean` and `scale`, float64 of shape (D,); the deviation is the
     population's (divided by n). A constant column has scale 1: it becomes 0. `transform` and
     `inverse` keep the dtype (integers become float64) and leave their argument as it is.
-    Raises `ValueError` for x that is not a finite (n, D) array, and before `fit`.
+    Raises `ValueError` for x that is not a finite (n, D) array of real numbers or whose result its
+    dtype does not hold, and before `fit`.
 
     >>> x = np.array([[1.0, 7.0], [3.0, 7.0]])
     >>> scaler = StandardScaler().fit(x)
@@ -52,10 +53,12 @@ class StandardScaler:
         >>> StandardScaler().fit([[1.0], [3.0]]).scale
         array([1.])
         """
-        x = _checks.batch("x", x)
+        x = _checks.real_batch("x", x)
+        if (largest := float(np.abs(x).max())) > 1e150:
+            raise ValueError(f"x must have squares that float64 holds, got {largest}")
         self.mean = x.mean(axis=0, dtype=np.float64)
         self.scale = x.std(axis=0, dtype=np.float64)
-        constant = (np.ptp(x, axis=0) == 0) | (self.scale < np.finfo(x.dtype).tiny)
+        constant = (x == x[0]).all(axis=0) | (self.scale < np.finfo(x.dtype).tiny)
         self.scale[constant] = 1
         return self
 
@@ -65,8 +68,9 @@ class StandardScaler:
         >>> StandardScaler().fit([[1.0], [3.0]]).transform([[5.0]])
         array([[3.]])
         """
-        x = self._columns(x, "transform")
-        return ((x - self.mean) / self.scale).astype(x.dtype)
+        x, mean, scale = self._columns(x, "transform")
+        with np.errstate(over="ignore"):
+            return _checks.finite("the result for x", ((x - mean) / scale).astype(x.dtype))
 
     def inverse(self, x) -> np.ndarray:
         """x * scale + mean: what `transform` has undone.
@@ -74,19 +78,20 @@ class StandardScaler:
         >>> StandardScaler().fit([[1.0], [3.0]]).inverse([[3.0]])
         array([[5.]])
         """
-        x = self._columns(x, "inverse")
-        return (x * self.scale + self.mean).astype(x.dtype)
+        x, mean, scale = self._columns(x, "inverse")
+        with np.errstate(over="ignore"):
+            return _checks.finite("the result for x", (x * scale + mean).astype(x.dtype))
 
-    def _columns(self, x, method: str) -> np.ndarray:
-        if self.mean is None:
+    def _columns(self, x, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if self.mean is None or self.scale is None:
             raise ValueError(f"StandardScaler must be fitted before {method}: call fit(x) first")
-        x = _checks.batch("x", x)
+        x = _checks.real_batch("x", x)
         if x.shape[1] != len(self.mean):
             raise ValueError(
                 f"x must have the {len(self.mean)} columns the scaler was fitted on, "
                 f"got {x.shape[1]}"
             )
-        return x
+        return x, self.mean, self.scale
 
 
 def train_test_split(
@@ -114,7 +119,8 @@ def train_test_split(
         raise ValueError(
             f"test_fraction must leave rows on both sides, got {fraction} of {len(x)} rows"
         )
-    order = _checks.generator("rng", rng).permutation(len(x))
+    stratify = _checks.flag("stratify", stratify)
+    order = _checks.generator("rng", rng, required=True).permutation(len(x))
     return split_rows(x, labels, order, num_test, stratify)
 
 

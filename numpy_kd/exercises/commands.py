@@ -6,23 +6,18 @@ Each command is a generator of lines, for `__main__` to print; a `ValueError` is
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from numpy_kd.exercises import catalogue, selfcheck, sheet_notebooks
-from numpy_kd.exercises.grading import gradebook
-from numpy_kd.exercises.grading.grader import Settings, grade_folder, new_seed
+from numpy_kd.exercises.grading import folder, gradebook
+from numpy_kd.exercises.grading.grader import Settings
 from numpy_kd.exercises.grading.sandbox import Limits
 
 NOTEBOOKS = "notebooks/exercises"
-ALL_LIMITS = (
-    "RLIMIT_CPU",
-    "RLIMIT_AS",
-    "RLIMIT_FSIZE",
-    "RLIMIT_NOFILE",
-    "no new processes",
-    "system calls filtered",
-)
+ALL_LIMITS = ("RLIMIT_CPU", "RLIMIT_AS", "system calls filtered")
+MANY_LINES = 50
 
 
 def add_commands(commands) -> None:
@@ -53,7 +48,7 @@ def _add_grade(parser) -> None:
         "--seconds",
         type=float,
         default=Limits.seconds,
-        help="for each exercise (default: %(default)g)",
+        help="for each function; three times that for a whole file (default: %(default)g)",
     )
     parser.add_argument(
         "--jobs",
@@ -95,35 +90,41 @@ def run_check(options) -> Iterator[str]:
 def run_grade(options) -> Iterator[str]:
     """Grade a folder, or grade it again as a gradebook records."""
     out = Path(options.out)
-    before = [path.read_bytes() if path.is_file() else b"" for path in _files(out)]
+    before = _bytes(out)
     settings = _recorded(out) if options.regrade else _asked_for(options)
     if options.jobs < 1:
         raise ValueError(f"jobs must be at least 1, got {options.jobs}")
-    book = grade_folder(options.submissions, out, settings, jobs=options.jobs)
+    book = folder.grade_folder(options.submissions, out, settings, jobs=options.jobs)
     for student, (points, out_of) in sorted(book.totals().items()):
         yield f"{points:5d} of {out_of:4d}  {student}"
+    yield from _some(folder.left_out(Path(options.submissions), out) + book.remarks())
     yield f"written: {out}, {out.with_suffix('.json').name}, feedback/"
     if options.regrade:
-        same = before == [path.read_bytes() for path in _files(out)]
+        same = before == _bytes(out)
         yield "the same as before, to the byte" if same else "not the same as before"
-    active = {name for record in book.records for name in record["active"]}
-    missing = [name for name in ALL_LIMITS if active and name not in active]
+    missing = [name for name in ALL_LIMITS if name not in book.active]
     if missing:
         yield f"limits that this system does not have: {', '.join(missing)}; consider --wrap"
 
 
-def _files(out: Path) -> tuple[Path, Path]:
-    return out, out.with_suffix(".json")
+def _bytes(out: Path) -> dict[Path, bytes]:
+    """The gradebook's files and the feedback, as they are now."""
+    files = [out, out.with_suffix(".json"), *(out.parent / "feedback").glob("*.md")]
+    return {path: path.read_bytes() for path in files if path.is_file()}
+
+
+def _some(lines: list[str]) -> list[str]:
+    more = len(lines) - MANY_LINES
+    return lines if more <= 0 else [*lines[:MANY_LINES], f"and {more} more such lines"]
 
 
 def _asked_for(options) -> Settings:
     if not 0 < options.seconds < 3600:
         raise ValueError(f"seconds must be between 0 and 3600, got {options.seconds}")
-    seed = new_seed() if options.seed is None else options.seed
+    seed = secrets.randbits(64) if options.seed is None else options.seed
     if not 0 <= seed < 1 << 64:
         raise ValueError(f"seed must be between 0 and 2**64 - 1, got {seed}")
-    limits = Limits(seconds=options.seconds, cpu_seconds=max(1, round(options.seconds / 2)))
-    return Settings(seed, options.sheet, limits, options.wrap)
+    return Settings(seed, options.sheet, Limits(seconds=options.seconds), options.wrap)
 
 
 def _recorded(out: Path) -> Settings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import sys
 import types
 import warnings
 from collections.abc import Callable
@@ -25,7 +26,9 @@ PRE = (
     "margin: 0.3em 0 0 0; font-family: monospace; white-space: pre-wrap; word-break: normal; "
     "overflow-wrap: break-word"
 )
-HOME, ALLOWED = "numpy_kd", ("numpy", "math")
+HOME = "numpy_kd"
+THERE = {"numpy", "__main__", *sys.stdlib_module_names}  # what a grader has, too
+GRADER_HAS = "the grader has only NumPy and the standard library"
 
 
 class Report:
@@ -163,7 +166,7 @@ def out_of_reach(function: Callable, exercise: Exercise) -> str:
     module = str(getattr(function, "__module__", ""))
     if module.split(".")[0] == HOME and not module.startswith(f"{HOME}.exercises"):
         return f"this is the library's own {exercise.name}: write yours"
-    waiting, seen = [function], set()
+    there, waiting, seen = {*THERE, module.split(".")[0]}, [function], set()
     while waiting:
         current = waiting.pop()
         if not isinstance(current, types.FunctionType) or current in seen:
@@ -172,28 +175,30 @@ def out_of_reach(function: Callable, exercise: Exercise) -> str:
         names = _names_in(current.__code__)
         for name in sorted(names & current.__globals__.keys()):
             value = current.__globals__[name]
-            problem = _problem(name, value, names, exercise)
+            problem = _problem(name, value, names, exercise, there)
             if problem:
                 return problem
-            if _root(value) not in (HOME, *ALLOWED):
+            if _root(value) not in (HOME, "numpy"):
                 waiting.append(value)
     return ""
 
 
-def _problem(name: str, value, names: set[str], exercise: Exercise) -> str:
+def _problem(name: str, value, names: set[str], exercise: Exercise, there: set[str]) -> str:
     """Why a global name of the notebook will not be there when it is graded; '' if it will."""
     given = ", ".join(exercise.uses) or "none"
     if isinstance(value, types.ModuleType):
         root = value.__name__.split(".")[0]
         taken = sorted(names & set(dir(value)) - set(exercise.uses)) if root == HOME else []
-        if root not in (*ALLOWED, HOME):
-            return f"it uses the module {value.__name__}; the grader has only numpy and math"
+        if root not in (*there, HOME):
+            return f"it uses the module {value.__name__}; {GRADER_HAS}"
         if taken:
             return f"it uses {name}.{taken[0]}; given here from {HOME}: {given}"
         return ""
     own_name = getattr(value, "__name__", name)
     if _root(value) == HOME and callable(value) and own_name not in exercise.uses:
         return f"it uses {name} of {HOME}; given here from {HOME}: {given}"
+    if _root(value) not in (*there, HOME, ""):
+        return f"it uses {name} of {_root(value)}; {GRADER_HAS}"
     return ""
 
 

@@ -20,7 +20,7 @@ def distillation(result: dict) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 3.6))
         grid = figure.add_gridspec(1, 4, width_ratios=[1.05, 1.25, 0.55, 1.15])
-        errors, curves, image, bars = (figure.add_subplot(cell) for cell in grid)
+        errors, curves, image, bars = (figure.add_subplot(grid[i]) for i in range(4))
         paired_errors(result, errors)
         learning_curves(result, curves)
         digit(result["example"]["pixels"], image)

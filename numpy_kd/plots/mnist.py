@@ -28,7 +28,7 @@ def mnist(result: dict) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 3.9))
         grid = figure.add_gridspec(1, 3, width_ratios=[1.25, 1, 1])
-        rows, temperatures, bias = (figure.add_subplot(cell) for cell in grid)
+        rows, temperatures, bias = (figure.add_subplot(grid[i]) for i in range(3))
         mnist_rows(result, rows)
         errors_by_temperature_and_size(result, temperatures)
         bias_curve(result["biases"][0], bias)
@@ -68,7 +68,7 @@ def errors_by_temperature_and_size(result: dict, ax):
     >>> len(errors_by_temperature_and_size({"sweep": sweep}, ax).lines)
     1
     """
-    by_size = {}
+    by_size: dict[tuple, dict[float, list[int]]] = {}
     for run in result["sweep"]:
         errors = by_size.setdefault(tuple(run["hidden"]), {})
         errors.setdefault(run["temperature"], []).append(run["test"]["errors"])

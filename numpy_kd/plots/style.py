@@ -24,7 +24,7 @@ BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW, GREY = (
     "#666666",
 )
 COLOURS = {"teacher": GREY, "alone": ORANGE, "distilled": BLUE}
-STYLE = {
+STYLE: dict = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,

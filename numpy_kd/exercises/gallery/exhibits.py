@@ -51,10 +51,27 @@ def exhibit(
         ),
         mistakes=(Mistake("as it was", sentence, parts[0]), *mistakes),
         uses=TOOLS,
+        quantities=lambda *arguments: _numbers(signature.split(", "), arguments),
         gallery=Broken(*parts),
         slope=draws.slope_of_value if is_loss else None,
         context={soft: _soft_context, two_parts: draws.two_part_context}.get(reference),
     )
+
+
+LETTERS = {
+    "temperature": "T",
+    "soft_weight": "soft",
+    "hard_weight": "hard",
+    "learning_rate": "rate",
+    "share": "share",
+}
+
+
+def _numbers(names, arguments) -> dict[str, float]:
+    """The numbers among the arguments, by their letters, and the sizes of a batch of logits."""
+    given = dict(zip(names, arguments, strict=True))
+    sizes = draws.sizes_of(given["logits"]) if "logits" in given else {}
+    return {**sizes, **{LETTERS[name]: x for name, x in given.items() if name in LETTERS}}
 
 
 def _soft_context(logits, teacher_logits, temperature):
@@ -71,5 +88,5 @@ def soft(z, v, T):
 def two_parts(z, v, y, T, soft_weight, hard_weight):
     """The cost of `hinton_loss`, with its arguments in order."""
     return losses.hinton_loss(
-        z, v, y, temperature=T, soft_weight=soft_weight, hard_weight=hard_weight
+        z, v, labels=y, temperature=T, soft_weight=soft_weight, hard_weight=hard_weight
     )

@@ -1,22 +1,37 @@
-"""The program that runs a student's function, in a process that knows neither tests nor answers.
+"""The program that runs a submission, in a process that knows neither tests nor answers.
 
-It gets source code and arguments, and sends back numbers; whatever it says, it cannot say "pass".
-The grader starts this text as `python -I -S -B -c`, so it needs nothing but the standard library
-and NumPy. `pack`, `unpack` and the codes for values are the protocol, and both ends use them.
+It gets a file and sends back numbers; whatever it says, it cannot say "pass". It reads the file,
+shuts every door behind itself, runs the statements as a notebook does, and answers calls of the
+functions that it found. The grader starts this text as `python -I -S -B -c`, behind those of
+`wire`, `submission` and `filter`; it needs nothing but the standard library and NumPy.
 """
 
-import builtins
+import __future__
+
+import ast
+import importlib
+import importlib.machinery
+import itertools
+import linecache
 import math
 import os
+import re
 import signal
 import sys
+import time
 import traceback
 import types
+import warnings
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
 from numpy_kd.exercises.grading.filter import lock
+from numpy_kd.exercises.grading.submission import Submission, Unreadable, read
 from numpy_kd.exercises.judging.wire import (
+    FILE_BYTES,
+    TEXT,
+    call,
     decode,
     encode,
     header_size,
@@ -26,117 +41,132 @@ from numpy_kd.exercises.judging.wire import (
 )
 
 NOBODY = 65534
-IMPORTABLE = ("numpy", "math")
-LATER = ("numpy.linalg", "numpy.fft", "unicodedata", "linecache", "tracemalloc")
+HOME = "numpy_kd"
+NOTEBOOK = "__main__"
+NEEDED_LATER = ("unicodedata", "tracemalloc")  # by identifiers, by warnings
+LAZY = (  # parts of NumPy that are loaded when they are first named
+    *("char", "ctypeslib", "dtypes", "emath", "exceptions", "fft", "lib", "linalg", "ma"),
+    *("polynomial", "random", "rec", "strings", "testing", "typing"),
+)
+NOT_LOADED = {"__main__", "antigravity", "ensurepip", "idlelib", "lib2to3", "pip", "test", "this"}
+NOT_LOADED |= {"tkinter", "turtle", "turtledemo", "venv"}
+SLOW = (ast.Expr, ast.For, ast.AsyncFor, ast.While)  # statements that define nothing of their own
+LEAST_SECONDS = 0.05  # for what defines something, when all the time is used up,
+MORE_SECONDS = 1.0  # and this much for all of it
+TOO_SLOW = "stopped: it took too long"
+MANY_NOTES = 20
+ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 
 
 def serve() -> None:
-    """Answer the grader's frames until it closes the pipe."""
-    channel_in, channel_out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # print() goes to the log, with stderr
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-
-    def send(header, arrays=()):
-        channel_out.write(pack(header, arrays))
-        channel_out.flush()
-
-    def receive():
-        header, size = read_header(_exactly(channel_in, header_size(_exactly(channel_in, 4))))
-        return header, read_arrays(header, _exactly(channel_in, size))
-
-    setup, _ = receive()
-    send({"kind": "ready", "active": restrict(setup["limits"], setup["modules_used"])})
-    source = setup["source"]
-    function, problem = None, None
+    """Read the file, run it, and answer the grader's frames until it closes the pipe."""
+    channel = Channel()
+    header, arrays = channel.receive()
+    active = limit(header["limits"])
     try:
-        function = define(source, setup, send, receive)
-    except BaseException as error:  # noqa: BLE001 (SystemExit too: it is the student's)
-        problem = describe(error, source)
+        submission = read(arrays[0].tobytes(), header["suffix"], header["wanted"])
+        load(submission, header["drawing"])
+        problem = ""
+    except Unreadable as reason:
+        submission, problem = Submission(), str(reason)
+    active += shut()
+    notebook = Notebook(submission, header, channel)
+    notebook.run()
+    channel.send({"kind": "ready", "active": active, "problem": problem, **notebook.found()})
     while True:
-        header, arrays = receive()
-        if header["kind"] == "done":
-            send({"kind": "done"})
-            continue
-        reply = answer(function, problem, decode(header["arguments"], arrays), source)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        send(*reply)
+        header, arrays = channel.receive()
+        if header["kind"] == "call":
+            channel.send(*notebook.answer(header, decode(header["arguments"], arrays)))
+        else:
+            channel.send({"kind": "done"})
 
 
-def define(source: str, setup: dict, send, receive):
-    """The function asked for, from the student's source, beside the helpers that are given."""
+class Channel:
+    """The two pipes to the grader; whatever is printed goes nowhere."""
 
-    def guarded_import(name, namespace=None, local=None, fromlist=(), level=0):
-        if level or name.split(".")[0] not in IMPORTABLE:
-            raise ImportError(
-                f"{name} cannot be imported here: only {' and '.join(IMPORTABLE)} can"
-            )
-        return builtins.__import__(name, namespace, local, fromlist, level)
+    def __init__(self):
+        self._in, self._out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nowhere, stream)
+        os.close(nowhere)
 
-    namespace = {"__builtins__": {**vars(builtins), "__import__": guarded_import}, "np": np}
-    namespace |= {"__name__": "submission", "numpy": np, "math": math}
-    given = {name: _given(name, send, receive) for name in setup["given"]}
-    namespace |= {alias: given[name] for alias, name in setup["aliases"].items()}
-    for module in setup["modules"]:
-        namespace[module] = types.SimpleNamespace(**given)
-    exec(compile(source, "submission", "exec"), namespace)  # noqa: S102 (that is the purpose)
-    for name in setup["substituted"]:
-        namespace[name] = given[name]
-    return namespace[setup["function"]]
+    def send(self, header: dict, arrays=()) -> None:
+        self._out.write(pack(header, arrays))
+        self._out.flush()
 
+    def receive(self) -> tuple[dict, list]:
+        size = header_size(self._exactly(4))
+        header, size = read_header(self._exactly(size), FILE_BYTES)
+        return header, read_arrays(header, self._exactly(size))
 
-def _given(name, send, receive):
-    """A helper whose results come from outside: this process gets numbers, never the code."""
-
-    def helper(*positional, **named):
-        arrays = []
-        call = [encode(value, arrays) for value in positional]
-        words = {word: encode(value, arrays) for word, value in named.items()}
-        send({"kind": "call", "name": name, "positional": call, "named": words}, arrays)
-        header, arrays = receive()
-        if header["kind"] == "refused":
-            raise ValueError(header["text"])
-        return decode(header["value"], arrays)
-
-    helper.__name__ = name
-    return helper
+    def _exactly(self, size: int) -> bytes:
+        data = self._in.read(size)
+        if len(data) != size:
+            os._exit(0)  # the grader has gone
+        return data
 
 
-def answer(function, problem: dict | None, arguments: tuple, source: str) -> tuple[dict, list]:
-    """The frame that answers one call: values and the arguments as they are afterwards, or why not."""
-    if problem is None:
-        try:
-            value = function(*arguments)
-            arrays = []
-            codes = {"value": encode(value, arrays), "after": encode(arguments, arrays)}
-            return {"kind": "answer", **codes}, arrays
-        except BaseException as error:  # noqa: BLE001
-            problem = describe(error, source)
-    return {"kind": "error", **problem}, []
+# --- the doors ----------------------------------------------------------------------------------
 
 
-def describe(error: BaseException, source: str) -> dict:
-    """An exception as text, with the student's line that raised it."""
-    lines, place = source.splitlines(), ""
-    if isinstance(error, NotImplementedError):
-        return {"error": "NotImplementedError", "text": str(error)[:500]}
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename == "submission" and frame.lineno <= len(lines):
-            place = f", at `{lines[frame.lineno - 1].strip()}` in {frame.name}"
-    return {"error": type(error).__name__[:100], "text": (str(error)[:500] + place)[:1000]}
-
-
-def restrict(limits: dict, modules=LATER) -> list[str]:
-    """Set every limit that this system has, before any student's code; say which are active."""
+def limit(limits: dict) -> list[str]:
+    """Set every limit that this system has; say which are active."""
     active = []
     try:
-        import ctypes
         import resource
     except ImportError:
         return active
-    for module in modules:  # what would be imported on use, when it may be out of reach
-        __import__(module)
-    if os.geteuid() == 0:
+    for name, amount in limits.items():
+        try:
+            resource.setrlimit(getattr(resource, name), tuple(amount))
+            active.append(name)
+        except (AttributeError, OSError, ValueError):
+            pass
+    return active
+
+
+def load(submission: Submission, drawing) -> None:
+    """Import what the submission names of the standard library and of NumPy: later no file opens.
+
+    What is drawn without a seed is the same each time, so that a grade can be repeated.
+    """
+    for name in NEEDED_LATER:
+        _load(name)
+    nodes = [part for node, _ in submission.statements for part in ast.walk(node)]
+    words = {part.attr for part in nodes if isinstance(part, ast.Attribute)}
+    words |= {part.id for part in nodes if isinstance(part, ast.Name)}
+    words |= {part.name for part in nodes if isinstance(part, ast.FunctionDef)}
+    wanted = []
+    for part in nodes:
+        if isinstance(part, ast.Import):
+            wanted += [alias.name for alias in part.names]
+        elif isinstance(part, ast.ImportFrom) and part.module and not part.level:
+            wanted += [part.module, *(f"{part.module}.{alias.name}" for alias in part.names)]
+            words |= set(LAZY) if (part.module, part.names[0].name) == ("numpy", "*") else set()
+    if words & {"random", *drawing} or any("random" in name for name in wanted):
+        import random
+        import secrets
+
+        random.seed(0)
+        secrets.randbits = random.getrandbits  # where NumPy takes its seeds from
+        _load("numpy.random")
+    for name in [*wanted, *(f"numpy.{word}" for word in LAZY if word in words)]:
+        parts = name.split(".")
+        known = parts[0] == "numpy" or parts[0] in sys.stdlib_module_names
+        if known and not NOT_LOADED & set(parts):
+            _load(name)
+
+
+def _load(name: str) -> None:
+    with suppress(BaseException):  # the statement will say it again
+        importlib.import_module(name)
+
+
+def shut() -> list[str]:
+    """Become nobody, and take no more calls of the system than computing needs."""
+    active = []
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
         try:
             os.setgroups([])
             os.setgid(NOBODY)
@@ -144,32 +174,254 @@ def restrict(limits: dict, modules=LATER) -> list[str]:
             active.append("another user")
         except OSError:
             pass
-    for name, amount in limits.items():
-        try:
-            resource.setrlimit(getattr(resource, name), tuple(amount))
-            active.append(name)
-        except (AttributeError, OSError, ValueError):
-            pass
     if sys.platform == "linux":
+        import ctypes
+
         for option, value in ((1, signal.SIGKILL), (4, 0)):
             # die with the grader; no process of this user may look in
             ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-    active += ["no new processes"] * _cannot_fork()
     return active + ["system calls filtered"] * lock()
 
 
-def _cannot_fork() -> bool:
+# --- what a notebook may import of the library: names that ask the grader -----------------------
+
+
+class Library:
+    """Something of the library by its name: called, it asks the grader, who may refuse."""
+
+    def __init__(self, name: str, ask):
+        self.__name__, self._ask = name, ask
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Library(name, self._ask)
+
+    def __call__(self, *positional, **named):
+        return self._ask(self.__name__, positional, named)
+
+
+class Finder:
+    """Finds the library, of which this process has nothing but names."""
+
+    def __init__(self, ask, names):
+        self._ask, self._names = ask, names
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == HOME:
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        module.__getattr__ = Library(module.__name__, self._ask).__getattr__
+        module.__all__ = self._names
+
+
+# --- the notebook -------------------------------------------------------------------------------
+
+
+class Stopped(BaseException):
+    """A statement's time is up."""
+
+
+class Notebook:
+    """The statements, run in one namespace, and the functions that are there afterwards."""
+
+    def __init__(self, submission: Submission, header: dict, channel: Channel):
+        self.submission, self.channel, self.header = submission, channel, header
+        self.wanted, self.skip = header["wanted"], dict(header["skip"])
+        self.notes, self.lost = list(submission.notes), dict(submission.lost)
+        self.checked: dict[str, tuple] = {}
+        self._running = False
+        module = sys.modules[NOTEBOOK] = types.ModuleType(NOTEBOOK)
+        self.names = module.__dict__
+        self.names |= {"np": np, "numpy": np, "math": math, "display": lambda *shown: None}
+        self.names |= {name: Library(name, self.ask) for name in header["library"]}
+        sys.meta_path.insert(0, Finder(self.ask, header["library"]))
+
+    def run(self) -> None:
+        """Every statement once, and those that failed once more, behind the rest.
+
+        An annotation is never a reason to fail: the second time none is looked at.
+        """
+        self.left, flags, failed = self.header["seconds"], 0, []
+        signal.signal(signal.SIGALRM, self._alarm)
+        for number, (node, place) in enumerate(self.submission.statements):
+            flags |= _future(node)
+            problem = self._refused(number, node) or self._execute(number, node, place, flags)
+            if problem:
+                failed.append((number, node, place, problem))
+        flags |= __future__.annotations.compiler_flag
+        for number, node, place, problem in failed:
+            final = isinstance(node, SLOW) or problem == TOO_SLOW or self._refused(number, node)
+            if final or self._execute(number, node, place, flags):
+                self._note(node, place, problem)
+
+    def _refused(self, number: int, node: ast.stmt) -> str:
+        """Why a statement is not run at all, or ''."""
+        if number in self.skip:
+            return self.skip[number]
+        least = LEAST_SECONDS if isinstance(node, SLOW) else -MORE_SECONDS
+        return "" if self.left > least else "not run: the statements before it took all the time"
+
+    def _execute(self, number: int, node: ast.stmt, place: str, flags: int) -> str:
+        """Run one statement; '' or what went wrong."""
+        if _is_stub(node) and self._is_own(self.names.get(node.name)):
+            return ""  # an untouched copy of the task undoes no answer
+        self.channel.send({"kind": "statement", "number": number})
+        start, problem = time.monotonic(), ""
+        try:
+            code = compile(ast.Module([node], []), place, "exec", flags, dont_inherit=True)
+            with self._timed(min(self.header["statement"], max(self.left, LEAST_SECONDS))):
+                exec(code, self.names)  # noqa: S102 (that is the purpose)
+        except Stopped:
+            problem = TOO_SLOW
+        except BaseException as error:  # noqa: BLE001 (SystemExit too: the rest is still to come)
+            problem = described(error)
+        self.left -= time.monotonic() - start
+        return problem
+
+    @contextmanager
+    def _timed(self, seconds: float):
+        self._running = True
+        signal.setitimer(signal.ITIMER_REAL, seconds, LEAST_SECONDS)  # again, if it is swallowed
+        try:
+            yield
+        finally:
+            self._running = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _alarm(self, number, frame) -> None:
+        if self._running:
+            raise Stopped
+
+    def _note(self, node: ast.stmt, place: str, problem: str) -> None:
+        line = linecache.getline(place, node.lineno).strip()
+        self.notes.append(f"{place}: `{line[:60]}`: {problem[:200]}")
+        if isinstance(node, ast.FunctionDef):
+            self.lost[node.name] = f"{place}: {problem[:200]}"
+
+    # --- what is there ---
+
+    def found(self) -> dict:
+        """What the grader asks about: functions by name, and what became of the rest."""
+        own = [name for name in self.wanted if self._is_own(self.names.get(name))]
+        kept, more = self.notes[:MANY_NOTES], len(self.notes) - MANY_NOTES
+        return {
+            "sheet": self.submission.sheet,
+            "own": own,
+            "checked": [name for name in self.checked if self._has_changed(name)],
+            "lost": {name: self.lost[name] for name in self.wanted if name in self.lost},
+            "notes": [_clean(note) for note in kept] + [f"and {more} more"] * (more > 0),
+        }
+
+    def _is_own(self, value) -> bool:
+        return callable(value) and not isinstance(value, Library)
+
+    def _has_changed(self, name: str) -> bool:
+        """Whether a function, or a name that it reaches, is not what it was when it was checked."""
+        function, then = self.checked[name]
+        if self.names.get(name) is not function:
+            return True
+        reached, waiting = set(), [function]
+        while waiting:
+            code = getattr(waiting.pop(), "__code__", None)
+            for used in _names_in(code) - reached if code else ():
+                reached.add(used)
+                waiting.append(then.get(used))
+        return any(then.get(used) is not self.names.get(used) for used in reached)
+
+    def ask(self, name: str, positional: tuple, named: dict):
+        """What the library's function of that name says, from outside; the course's tools do nothing."""
+        if name == "check":
+            return self._check(*positional, **named)
+        if name in ("hint", "predict", "reveal"):
+            return None
+        arrays: list = []
+        codes = [encode(value, arrays) for value in positional]
+        words = {str(word): encode(value, arrays) for word, value in named.items()}
+        frame = {"kind": "help", "name": str(name), "positional": codes, "named": words}
+        self.channel.send(frame, arrays)
+        header, arrays = self.channel.receive()
+        if header["kind"] == "refused":
+            raise ValueError(header["text"])
+        return decode(header["value"], arrays)
+
+    def _check(self, function, name: str = "", *, points=None):
+        """Remember the notebook as it is where a function is checked."""
+        name = name or getattr(function, "__name__", "")
+        if name in self.wanted and self._is_own(function):
+            self.checked[name] = function, dict(self.names)
+        return True if points is None else float(points)
+
+    # --- calls ---
+
+    def answer(self, header: dict, arguments: tuple) -> tuple[dict, list]:
+        """The frame that answers one call: values and arguments afterwards, or why not."""
+        name, kept = header["name"], dict(self.names)
+        function = self.names.get(name)
+        try:
+            if header["state"] == "checked":
+                function, then = self.checked[name]
+                self.names.clear()
+                self.names.update(then)
+            self.names.update({h: Library(h, self.ask) for h in header["substituted"]})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                codes, arrays = call(function, arguments)
+            return {"kind": "answer", **codes}, arrays
+        except BaseException as error:  # noqa: BLE001 (SystemExit too: it is the student's)
+            kind = type(error).__name__[:100]
+            return {"kind": "error", "error": kind, "text": described(error)}, []
+        finally:
+            self.names.clear()
+            self.names.update(kept)
+
+
+def described(error: BaseException) -> str:
+    """An exception as text, with the line of the notebook that raised it."""
+    if isinstance(error, NotImplementedError):
+        return str(error)[:TEXT]
     try:
-        if os.fork() == 0:
-            os._exit(0)
-        os.wait()
+        text = str(error)[: TEXT // 2]
+    except BaseException:  # noqa: BLE001 (its text may raise, too)
+        text = ""
+    text, place = f"{type(error).__name__}: {text}" if text else type(error).__name__, ""
+    for frame, number in itertools.islice(traceback.walk_tb(error.__traceback__), 2000):
+        file, function = frame.f_code.co_filename, frame.f_code.co_name
+        if file in linecache.cache and function != "<module>":
+            line = linecache.getline(file, number).strip()
+            place = f", at `{line[:100]}` in {function[:100]}"
+    return _clean(text + place)
+
+
+def _clean(text: str) -> str:
+    """Text that is the same in each run: no addresses, no lone surrogates."""
+    return ADDRESS.sub("0x...", text[:TEXT].encode("utf-8", "replace").decode("utf-8"))
+
+
+def _future(node: ast.stmt) -> int:
+    """The compiler's flags that a statement turns on for all that follow."""
+    if not isinstance(node, ast.ImportFrom) or node.module != "__future__":
+        return 0
+    features = (getattr(__future__, alias.name, None) for alias in node.names)
+    return sum(feature.compiler_flag for feature in features if feature is not None)
+
+
+def _is_stub(node: ast.stmt) -> bool:
+    """A function of which nothing but the docstring and `raise NotImplementedError` is there."""
+    if not isinstance(node, ast.FunctionDef):
         return False
-    except OSError:
-        return True
+    body = [
+        part for part in node.body if not isinstance(getattr(part, "value", None), ast.Constant)
+    ]
+    raised = body[0].exc if len(body) == 1 and isinstance(body[0], ast.Raise) else None
+    raised = raised.func if isinstance(raised, ast.Call) else raised
+    return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
 
 
-def _exactly(stream, size: int) -> bytes:
-    data = stream.read(size)
-    if len(data) != size:
-        os._exit(0)  # the grader has gone
-    return data
+def _names_in(code: types.CodeType) -> set[str]:
+    inner = (constant for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return set(code.co_names).union(*map(_names_in, inner))

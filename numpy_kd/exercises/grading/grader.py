@@ -1,32 +1,30 @@
-"""A folder of submissions to a gradebook, by way of processes that cannot say "pass".
+"""A submission to a record: who, what, and a verdict on each exercise of its sheets.
 
-For each exercise of each submission a fresh process runs the student's function on inputs drawn
-from a secret seed; when it is dead, the expected values are computed here and compared.
+The functions run in processes that cannot say "pass"; when these are dead, the expected values are
+computed here and compared. Nothing that a file does is more than a record of its own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
-import secrets
-import shlex
-import shutil
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+import stat
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
-from tqdm import tqdm
+import numpy as np
 
 from numpy_kd.exercises import catalogue
 from numpy_kd.exercises.exercise import Exercise, Sheet
-from numpy_kd.exercises.grading import extract, gradebook, sandbox
-from numpy_kd.exercises.grading.extract import Submission, Unreadable
-from numpy_kd.exercises.grading.sandbox import Job, Limits
+from numpy_kd.exercises.grading import gradebook, names, sandbox
+from numpy_kd.exercises.grading.sandbox import Found, Job, Limits, Run
 from numpy_kd.exercises.judging.verdict import Verdict, judge, not_there
+from numpy_kd.exercises.judging.wire import FILE_BYTES
 
-SUFFIXES = (".ipynb", ".py")
-LOG_SHOWN = 1000
+JUDGING_BYTES = 512 << 20
+LOOK = "please show this to your teacher"
 
 
 @dataclass(frozen=True)
@@ -39,152 +37,164 @@ class Settings:
     wrap: str = ""
 
 
-def new_seed() -> int:
-    """A seed that no student can guess."""
-    return secrets.randbits(64)
-
-
-def grade_folder(
-    folder, out, settings: Settings, *, jobs: int = 1, progress: bool = True
-) -> gradebook.Gradebook:
-    """Grade every `.ipynb` and `.py` file under `folder` and write the gradebook `out` (.csv).
-
-    Beside it come the same as `.json`, with what `--regrade` needs, and `feedback/NAME.md`.
-    A submission that cannot be graded is a row like any other; it never stops the rest.
-    Raises `ValueError` where there is nothing to grade, or the wrapping command does not exist.
-    """
-    folder = Path(folder)
-    paths = find_submissions(folder)
-    if settings.wrap and shutil.which(shlex.split(settings.wrap)[0]) is None:
-        raise ValueError(f"wrap must begin with a command that exists, got {settings.wrap!r}")
-    with sandbox.numpy_links() as links, sandbox.closed_to_inspection():
-
-        def one(path: Path) -> dict:
-            return grade_file(path, folder, links, settings)
-
-        with ThreadPoolExecutor(jobs) as pool:
-            bar = tqdm(
-                pool.map(one, paths),
-                total=len(paths),
-                unit="file",
-                disable=None if progress else True,
-            )
-            records = list(bar)
-    book = gradebook.Gradebook(asdict(settings), records)
-    book.write(out)
-    return book
-
-
-def find_submissions(folder: Path) -> list[Path]:
-    """The files to grade, in order of their names; hidden ones and checkpoints are passed over."""
-    if not folder.is_dir():
-        raise ValueError(f"submissions must be a folder, got {folder}")
-    found = [
-        Path(directory) / name
-        for directory, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix in SUFFIXES
-    ]
-    found = sorted(path for path in found if not _hidden(path.relative_to(folder)))
-    if not found:
-        raise ValueError(f"no .ipynb or .py files in {folder}")
-    return found
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+class Unreadable(ValueError):
+    """A file whose bytes cannot be had; the text says why."""
 
 
 def grade_file(path: Path, folder: Path, links, settings: Settings) -> dict:
-    """The record of one submission: who, what, and a verdict on each exercise of its sheets."""
+    """The record of one submission; never raises for what is in the file."""
     inside = path.relative_to(folder)
-    stem = re.sub(r"[_ -]*ex\d\d.*$", "", inside.stem) or inside.stem
-    student = inside.parts[0] if len(inside.parts) > 1 else stem
-    record = {
-        "submission": gradebook.one_line(inside.as_posix()),
-        "student": gradebook.one_line(student),
-        "sha256": "",
-        "notes": [],
-        "active": [],
+    try:
+        data = bytes_of(path)
+    except Unreadable as reason:
+        return record_of(path, folder, settings, Found(problem=str(reason)))
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        job = Job(data, path.suffix.lower(), *_asked(), library())
+
+        def choose(found: Found) -> list[Run]:
+            sheets, _ = sheets_of(settings.sheet, inside, found)
+            exercises = [exercise for sheet in sheets for exercise in sheet.exercises]
+            return [run for each in exercises for run in runs(each, found, settings.seed)]
+
+        found, done = sandbox.run(job, choose, links, settings.limits, settings.wrap)
+        return record_of(path, folder, settings, found, done, digest)
+    except Exception as error:  # noqa: BLE001 (no file ends a run)
+        found = Found(problem=f"it could not be graded ({type(error).__name__}); {LOOK}")
+        return record_of(path, folder, settings, found, sha256=digest)
+
+
+def record_of(path, folder, settings, found: Found, done=(), sha256="") -> dict:
+    """What the gradebook keeps of a submission; every process that ran it is dead by now."""
+    inside = path.relative_to(folder)
+    sheets, note = sheets_of(settings.sheet, inside, found)
+    verdicts = [[_verdict(e, found, done, settings) for e in sheet.exercises] for sheet in sheets]
+    notes = [text for text in (found.problem, note, *found.notes) if text]
+    return {
+        "submission": names.shown(inside.as_posix()),
+        "student": names.student(inside),
+        "feedback": names.feedback(inside.as_posix()),
+        "sha256": sha256,
+        "notes": notes,
+        "sheets": [
+            {
+                "sheet": sheet.key,
+                "verdicts": [{"points": v.points, "out_of": v.out_of, **asdict(v)} for v in judged],
+            }
+            for sheet, judged in zip(sheets, verdicts, strict=True)
+        ],
+        "text": gradebook.feedback([v for judged in verdicts for v in judged], notes),
     }
+
+
+def bytes_of(path: Path) -> bytes:
+    """The content of a regular file of a sensible size; links are not followed."""
     try:
-        submission = extract.read_submission(path)
-    except Unreadable as reason:
-        return record | _unreadable(path, str(reason), settings)
-    record |= {"sha256": submission.sha256, "notes": submission.notes}
-    sheets = _sheets(settings.sheet, path, submission)
-
-    def grade(exercise: Exercise) -> Verdict:
-        verdict, active = grade_exercise(submission, exercise, links, settings)
-        record["active"] = sorted({*record["active"], *active})
-        return verdict
-
-    return {**record, "sheets": _all(sheets, grade)}
-
-
-def _unreadable(path: Path, reason: str, settings: Settings) -> dict:
-    sheets = _sheets(settings.sheet, path, Submission())
-    verdicts = _all(sheets, lambda exercise: not_there(exercise, "error", reason))
-    return {"notes": [reason], "sheets": verdicts}
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        reason = "it is a symbolic link" if path.is_symlink() else error.strerror
+        raise Unreadable(f"the file cannot be opened: {reason}") from None
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable("it is not a regular file")
+        if status.st_size > FILE_BYTES:
+            size = status.st_size / 1e6
+            raise Unreadable(f"the file has {size:.0f} MB; the limit is {FILE_BYTES / 1e6:.0f} MB")
+        return file.read(FILE_BYTES)
 
 
-def grade_exercise(
-    submission: Submission, exercise: Exercise, links, settings: Settings
-) -> tuple[Verdict, tuple[str, ...]]:
-    """The better of two runs: with the student's own helpers, and, where that is not full marks,
-    with the reference's results in place of the helpers that are earlier exercises."""
-    if exercise.name not in submission.named:
-        if exercise.name in submission.broken:
-            text = f"the cell that defines {exercise.name} is not Python"
-            return not_there(exercise, "error", text), ()
-        return not_there(exercise, "missing", f"there is no function {exercise.name}"), ()
-    own = submission.names_used_by(exercise.name)
-    helpers = tuple(name for name in exercise.uses if name in own)
-    verdict, active = _run(submission, exercise, (), links, settings)
-    if helpers and verdict.points < verdict.out_of:
-        second, _ = _run(submission, exercise, helpers, links, settings)
-        if second.points > verdict.points:
-            verdict = replace(second, substituted=helpers)
-    return verdict, active
-
-
-def _run(submission, exercise, substituted, links, settings) -> tuple[Verdict, tuple[str, ...]]:
-    plan = exercise.plan(settings.seed)
-    given = {name: catalogue.helper(name) for name in exercise.uses}
-    try:
-        job = Job(
-            exercise.name,
-            submission.source_for(exercise.name),
-            [call for _, calls in plan for call in calls],
-            given=given,
-            aliases={name: name for name in given}
-            | {alias: name for alias, name in submission.aliases.items() if name in given},
-            modules=submission.modules,
-            substituted=substituted,
+@cache
+def _asked() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of all exercises, and of those that are given a generator."""
+    drawing = (
+        name
+        for name, exercise in catalogue.EXERCISES.items()
+        if any(
+            isinstance(value, np.random.Generator)
+            for _, calls in exercise.plan(0)
+            for call in calls
+            for value in call
         )
-    except Unreadable as reason:
-        return not_there(exercise, "error", str(reason)), ()
-    outcome = sandbox.run(job, links, settings.limits, settings.wrap)
-    verdict = judge(exercise, plan, outcome.answers)  # the process is dead by now
-    return replace(verdict, log=gradebook.printable(outcome.log[:LOG_SHOWN])), outcome.active
+    )
+    return tuple(catalogue.EXERCISES), tuple(drawing)
 
 
-def _sheets(wanted: str, path: Path, submission: Submission) -> list[Sheet]:
-    """The sheets that a file answers: as asked for, as its metadata or name says, or by content."""
-    named = re.search(r"ex\d\d", path.name)
-    for key in (wanted, submission.sheet[:4], named.group() if named else ""):
-        if key in catalogue.SHEETS:
-            return [catalogue.SHEETS[key]]
-    found = [
+@cache
+def library() -> dict[str, Callable]:
+    """What a notebook may use of the library outside of its functions: whatever some sheet gives.
+
+    No exercise's inputs are known then, so an answer is worth nothing to it.
+    """
+    given = sorted({name for exercise in catalogue.EXERCISES.values() for name in exercise.uses})
+    return {name: catalogue.helper(name) for name in given}
+
+
+def sheets_of(wanted: str, inside: Path, found: Found) -> tuple[list[Sheet], str]:
+    """The sheets that a file answers, and a note where its name and its content disagree.
+
+    As asked for; as its metadata or name says, where it holds a function of that sheet or of none;
+    else by content.
+    """
+    if wanted:
+        return [catalogue.SHEETS[wanted]], ""
+    own = {*found.own, *found.lost}
+    content = [
         sheet
         for sheet in catalogue.SHEETS.values()
-        if any(exercise.name in submission.named for exercise in sheet.exercises)
+        if any(exercise.name in own for exercise in sheet.exercises)
     ]
-    return found
+    for key in (found.sheet, names.sheet(inside)):
+        if key in catalogue.SHEETS:
+            sheet = catalogue.SHEETS[key]
+            if sheet in content or not content:
+                return [sheet], ""
+            holds = ", ".join(other.key for other in content)
+            return content, f"it is called {key}, and holds functions of {holds}"
+    return content, ""
 
 
-def _all(sheets: Iterable[Sheet], grade: Callable[[Exercise], Verdict]) -> list[dict]:
+def runs(exercise: Exercise, found: Found, seed: int) -> list[Run]:
+    """What is tried of one exercise, of which the best counts.
+
+    The notebook's last state, and the one in which the function was checked, if that differs;
+    each with the student's own helpers, and with the reference's results in their place.
+    """
+    calls = [call for _, calls in exercise.plan(seed) for call in calls]
+    given = {name: catalogue.helper(name) for name in exercise.uses}
+    helpers = tuple(name for name in exercise.uses if name in found.own)
+    states = ["last"] * (exercise.name in found.own) + ["checked"] * (
+        exercise.name in found.checked
+    )
     return [
-        {"sheet": sheet.key, "verdicts": [grade(exercise) for exercise in sheet.exercises]}
-        for sheet in sheets
+        Run(exercise.name, calls, given, state, substituted)
+        for state in states
+        for substituted in ((), helpers)[: 2 if helpers else 1]
     ]
+
+
+def _verdict(exercise: Exercise, found: Found, done, settings: Settings) -> Verdict:
+    verdicts = [
+        replace(_judged(exercise, settings.seed, answers), substituted=tuple(run.substituted))
+        for run, answers in done
+        if run.function == exercise.name
+    ]
+    if verdicts:
+        return max(verdicts, key=lambda verdict: verdict.points)  # the first of equals
+    if found.problem:
+        return not_there(exercise, "error", found.problem)
+    if exercise.name in found.lost:
+        where = found.lost[exercise.name]
+        return not_there(
+            exercise, "error", f"{exercise.name} could not be read or defined: {where}"
+        )
+    return not_there(exercise, "missing", f"there is no function {exercise.name}")
+
+
+def _judged(exercise: Exercise, seed: int, answers) -> Verdict:
+    try:
+        with sandbox.bounded(JUDGING_BYTES):
+            return judge(exercise, exercise.plan(seed), answers)
+    except Exception as error:  # noqa: BLE001 (no answer ends a run)
+        text = f"the answers could not be compared ({type(error).__name__}); {LOOK}"
+        return not_there(exercise, "error", text)

@@ -1,12 +1,14 @@
-"""A conversation with a process that is not trusted: numbers in, numbers out, then it is killed.
+"""A conversation with a process that is not trusted: a file in, numbers out, then it is killed.
 
-The child gets an empty environment, an empty directory, its own process group, limits on what it
-may use, and a wall clock. What comes back is bytes, read incrementally and believed only where
-they are the frames that were asked for.
+The child gets an empty environment, an empty directory, its own session, limits on what it may
+use, and a wall clock. What comes back is bytes, read incrementally and believed only where they
+are the frames that were asked for. Where it dies, another one goes on with the rest: what costs a
+statement or a function its time costs the others nothing.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import selectors
@@ -25,85 +27,95 @@ from pathlib import Path
 import numpy as np
 
 from numpy_kd.exercises.exercise import Answer
-from numpy_kd.exercises.grading import child, filter
+from numpy_kd.exercises.grading import child, filter, submission
 from numpy_kd.exercises.judging import wire
 
 OURS = re.compile(r"^from numpy_kd[^(\n]*(\([^)]*\))?\n", re.MULTILINE)  # one text: no imports
-PROGRAM = "import sys; sys.path.append(sys.argv[1])\n{}\nserve()\n".format(
-    "\n".join(
-        OURS.sub("", Path(module.__file__).read_text(encoding="utf-8"))
-        for module in (filter, wire, child)
-    )
+BLAS = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+PROGRAM = "\n".join(
+    [
+        f"import os, sys; sys.path.append(sys.argv[1]); os.environ.update({BLAS})",
+        *(
+            OURS.sub("", Path(module.__file__).read_text(encoding="utf-8"))
+            for module in (wire, submission, filter, child)
+        ),
+        "serve()",
+    ]
 )
-ENVIRONMENT = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "LC_ALL": "C.UTF-8",
-}
-HELPER_CALLS = 500  # given helpers may be called this often in one conversation
+ENVIRONMENT = {**BLAS, "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}
+HELPER_CALLS = 500  # given helpers may be called this often in one run of a function,
 HELPER_NUMBERS = 1 << 13  # with this many numbers: their outer product is still a small array
+HELPER_BYTES = 256 << 20  # and may use this much memory
+ALL_ANSWERS = 16 * wire.ANSWER_BYTES  # in one conversation
+RESTARTS = 4  # for statements that end the process
+GRACE = (
+    1.0  # seconds that a statement may take beyond its own limit before it is ended from outside
+)
 PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one child may use: seconds of wall clock and of CPU, bytes of memory and of log."""
+    """What one child may use: seconds of wall clock for a function and for statements, bytes."""
 
     seconds: float = 10.0
-    cpu_seconds: int = 5
+    """for the calls of one function; all of a submission's together have three times as much"""
+    statements: float = 2.0
+    """for what a notebook runs besides; a single statement has half of it"""
     memory: int = 1 << 30
-    log: int = 1 << 16
+
+    @property
+    def together(self) -> float:
+        """Seconds for all that one submission does."""
+        return 3 * self.seconds + 2 * self.statements
 
     def for_child(self) -> dict:
-        return {
-            "RLIMIT_CPU": [self.cpu_seconds, self.cpu_seconds + 1],
-            "RLIMIT_AS": [self.memory, self.memory],
-            "RLIMIT_FSIZE": [0, 0],
-            "RLIMIT_NOFILE": [64, 64],
-            "RLIMIT_CORE": [0, 0],
-            "RLIMIT_NPROC": [0, 0],
-        }
+        cpu = math.ceil(self.together) + 1
+        amounts = {"CPU": cpu, "AS": self.memory, "NOFILE": 32, "FSIZE": 0, "CORE": 0, "NPROC": 0}
+        amounts |= {"SIGPENDING": 0, "MSGQUEUE": 0, "MEMLOCK": 0}
+        return {f"RLIMIT_{name}": [amount, amount] for name, amount in amounts.items()}
 
 
 @dataclass(frozen=True)
 class Job:
-    """A function to run: its source, the helpers it is given, and the calls to make."""
+    """A submission's bytes, and what is looked for in it."""
+
+    data: bytes
+    suffix: str
+    wanted: Sequence[str]
+    """the functions that exercises ask for"""
+    drawing: Sequence[str] = ()
+    """those of them that are given a random generator"""
+    library: dict[str, Callable] = field(default_factory=dict)
+    """what a notebook may use of the library outside of its functions"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the child says is in a submission, cut to length; nothing of it is believed for points."""
+
+    problem: str = ""
+    sheet: str = ""
+    own: tuple[str, ...] = ()
+    """wanted functions that are there"""
+    checked: tuple[str, ...] = ()
+    """those that were checked in another state of the notebook than its last"""
+    lost: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    active: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One function with the calls to make, and the library's functions that it may use."""
 
     function: str
-    source: str
     calls: Sequence[tuple]
     given: dict[str, Callable] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
-    modules: Sequence[str] = ()
+    state: str = "last"
+    """of the notebook: its last one, or "checked", the one in which the function was checked"""
     substituted: Sequence[str] = ()
-
-    def _random(self) -> list[str]:
-        """numpy.random, which takes a fifth of a child's time to load, only where it is used."""
-        drawn = any(isinstance(x, np.random.Generator) for call in self.calls for x in call)
-        return ["numpy.random"] if drawn or "random" in self.source else []
-
-    def setup(self, limits: Limits) -> dict:
-        return {
-            "kind": "setup",
-            "function": self.function,
-            "source": self.source,
-            "given": list(self.given),
-            "aliases": self.aliases,
-            "modules": list(self.modules),
-            "substituted": list(self.substituted),
-            "modules_used": [*child.LATER, *self._random()],
-            "limits": limits.for_child(),
-        }
-
-
-@dataclass
-class Outcome:
-    """What came back from a job: an answer for each call, the log, and the limits in force."""
-
-    answers: list[Answer]
-    log: str = ""
-    active: tuple[str, ...] = ()
+    """given functions that take the place of the student's own"""
 
 
 class Ended(Exception):
@@ -146,105 +158,87 @@ def closed_to_inspection():
         prctl(PR_SET_DUMPABLE, before, 0, 0, 0)
 
 
-def run(job: Job, links, limits: Limits = Limits(), wrap: str = "") -> Outcome:
-    """Make the job's calls in a fresh process; it is dead when this returns.
+@contextmanager
+def bounded(more: int):
+    """Inside, this process may take so many bytes more than it has now (Linux)."""
+    if sys.platform != "linux":
+        yield
+        return
+    import resource
 
-    Parameters: `links` from `numpy_links`; `limits`; `wrap` a command put in front of the child's,
-    such as `bwrap` with its options.
-    Returns: an `Outcome` with one `Answer` for each call; never raises for what the child does.
-    """
-    outcome = Outcome([])
-    process = Child(links, limits, wrap)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = pages * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))
     try:
-        process.send(job.setup(limits))
-        outcome.active = _active(process.receive()[0])
-        for arguments in job.calls:
-            outcome.answers.append(_ask(process, job, arguments))
-        _close(process)
-    except Ended as end:
-        if end.status == "protocol":
-            outcome.answers.clear()
-        missing = len(job.calls) - len(outcome.answers)
-        outcome.answers += [Answer(failure=end.status, text=end.text)] * missing
+        yield
     finally:
-        process.kill()
-    outcome.log = process.log.decode("utf-8", "replace")
-    return outcome
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
-def _active(header) -> tuple[str, ...]:
-    active = header.get("active")
-    if header.get("kind") != "ready" or not isinstance(active, list):
-        raise Ended("protocol", "the first frame is not the one expected")
-    return tuple(str(name)[:40] for name in active[:20])
+def run(
+    job: Job, choose: Callable[[Found], Sequence[Run]], links, limits: Limits, wrap: str = ""
+) -> tuple[Found, list[tuple[Run, list[Answer]]]]:
+    """Run a submission in fresh processes; they are dead when this returns.
+
+    Parameters: `choose` what to run of what was found; `links` from `numpy_links`; `wrap` a command
+    put in front of the child's, such as `bwrap` with its options.
+    Returns: what was found, and each run with one `Answer` for each of its calls; never raises
+    for what the child does.
+    """
+    deadline, skip = time.monotonic() + limits.together, {}
+    found, waiting, done = None, [], []
+    while found is None or waiting:
+        process = Child(links, limits, wrap, deadline)
+        try:
+            seen = process.open(job, skip)
+            if found is None:
+                found, waiting = seen, list(choose(seen))
+            while waiting:
+                share = (deadline - time.monotonic()) / len(waiting)
+                answers, whole = process.answers(waiting[0], min(limits.seconds, share))
+                done.append((waiting.pop(0), answers))
+                if not whole:
+                    break
+        except Ended as end:  # while the notebook's statements ran
+            again = process.statement is not None and len(skip) < RESTARTS
+            if again and time.monotonic() < deadline:
+                skip[process.statement] = f"not run: {end.text}"
+                continue
+            found = found or Found(problem=end.text)
+            done += [(each, _failed(each, end)) for each in waiting]
+            waiting = []
+        finally:
+            process.kill()
+    return found, done
 
 
-def _ask(process: Child, job: Job, arguments: tuple) -> Answer:
-    arrays: list = []
-    code = wire.encode(arguments, arrays)
-    process.send({"kind": "case", "arguments": code}, arrays)
-    while True:
-        header, arrays = process.receive()
-        if header.get("kind") == "call":
-            process.send(*_help(process, job, header, arrays))
-            continue
-        if header.get("kind") == "error":
-            error, text = str(header.get("error"))[:100], str(header.get("text"))[:1000]
-            if error == "NotImplementedError":
-                return Answer(failure="missing", text=text)
-            failure = "memory" if error == "MemoryError" else "error"
-            return Answer(failure=failure, text=f"{error}: {text}" if text else error)
-        if header.get("kind") == "answer":
-            try:
-                value = wire.decode(header.get("value"), arrays)
-                after = wire.decode(header.get("after"), arrays)
-            except wire.ProtocolError as error:
-                raise Ended("protocol", str(error)) from None
-            return Answer(value=value, after=after if isinstance(after, tuple) else ())
-        raise Ended("protocol", "a frame of an unknown kind")
+def _failed(run: Run, end: Ended) -> list[Answer]:
+    return [Answer(failure=end.status, text=end.text) for _ in run.calls]
 
 
-def _close(process: Child) -> None:
-    """Whatever else was written before the last answer stands in front of this reply."""
-    process.send({"kind": "done"})
-    if process.receive()[0].get("kind") != "done":
-        raise Ended("protocol", "more came back than was asked for")
-
-
-def _help(process: Child, job: Job, header: dict, arrays: list) -> tuple[dict, list]:
-    """The result of a given helper; what it computes is never what this job is asked for."""
-    process.helped += 1
-    if process.helped > HELPER_CALLS:
-        raise Ended("protocol", f"more than {HELPER_CALLS} calls of the given helpers")
-    if header.get("name") not in job.given:
-        raise Ended("protocol", "a call of a helper that is not given")
-    positional, named = header.get("positional"), header.get("named")
-    if not isinstance(positional, list) or not isinstance(named, dict):
-        raise Ended("protocol", "a call without arguments")
-    if sum(array.size for array in arrays) > HELPER_NUMBERS:
-        return {"kind": "refused", "text": "the arrays are too large for a given helper"}, []
-    try:
-        values = [wire.decode(code, arrays) for code in positional]
-        words = {word: wire.decode(code, arrays) for word, code in named.items()}
-        with np.errstate(all="ignore"):
-            result = job.given[header["name"]](*values, **words)
-    except wire.ProtocolError as error:
-        raise Ended("protocol", str(error)) from None
-    except Exception as error:  # noqa: BLE001 (whatever it is, it is the student's)
-        return {"kind": "refused", "text": f"{header['name']}: {error}"[:500]}, []
-    arrays = []
-    return {"kind": "result", "value": wire.encode(result, arrays)}, arrays
+def works(links, limits: Limits, wrap: str = "") -> tuple[str, ...]:
+    """The limits that are in force; `ValueError` where a known answer does not come back."""
+    job = Job(b"def f(x):\n    return x + 1\n", ".py", ["f"])
+    found, done = run(job, lambda found: [Run("f", [(1.0,)])], links, limits, wrap)
+    if [answer.value for _, answers in done for answer in answers] != [2.0]:
+        what = f"wrap {wrap!r}" if wrap else "this system"
+        said = found.problem or next((a.text for _, answers in done for a in answers), "")
+        raise ValueError(f"wrap: a child process that can compute is needed; with {what}: {said}")
+    return found.active
 
 
 class Child:
     """The process, its three pipes, and the clock."""
 
-    def __init__(self, links, limits: Limits, wrap: str = ""):
-        self.directory = tempfile.mkdtemp(prefix="numpy_kd_child_")
-        self.log, self.unread, self.helped = bytearray(), bytearray(), 0
-        self._closed = False
-        self._limits, self._deadline = limits, time.monotonic() + limits.seconds
-        command = [sys.executable, "-I", "-S", "-B", "-c", PROGRAM, str(links)]
+    def __init__(self, links, limits: Limits, wrap: str, deadline: float):
+        self.statement: int | None = None  # the one that runs
+        self._helped = 0
+        self._directory = tempfile.mkdtemp(prefix="numpy_kd_child_")
+        self._unread, self._said, self._received, self._closed = bytearray(), b"", 0, False
+        self._limits, self._last = limits, deadline
+        self._deadline = min(deadline, time.monotonic() + limits.seconds)
+        command = [sys.executable, "-S", "-s", "-P", "-B", "-c", PROGRAM, str(links)]
         try:
             self._process = subprocess.Popen(
                 shlex.split(wrap) + command,
@@ -253,19 +247,105 @@ class Child:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 env=ENVIRONMENT,
-                cwd=self.directory,
+                cwd=self._directory,
                 start_new_session=True,
             )
         except BaseException:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            shutil.rmtree(self._directory, ignore_errors=True)
             raise
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+        self._pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
+        for pipe in self._pipes:
             os.set_blocking(pipe.fileno(), False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._process.stdout, selectors.EVENT_READ, self._keep)
-        self._selector.register(self._process.stderr, selectors.EVENT_READ, self._keep_log)
+        self._selector.register(self._process.stderr, selectors.EVENT_READ, self._keep_said)
 
-    def send(self, header: dict, arrays=()) -> None:
+    # --- what is said ---
+
+    def open(self, job: Job, skip: dict[int, str]) -> Found:
+        """Send the file, and follow its statements to the end of it."""
+        limits, data = self._limits, np.frombuffer(job.data, np.uint8)
+        header = {
+            "kind": "file",
+            "suffix": job.suffix,
+            "wanted": list(job.wanted),
+            "drawing": list(job.drawing),
+            "library": sorted(job.library),
+            "skip": list(skip.items()),
+            "seconds": limits.statements,
+            "statement": limits.statements / 2,
+            "limits": limits.for_child(),
+        }
+        self._send(header, [data])
+        while True:
+            header, arrays = self._receive()
+            kind = header.get("kind")
+            if kind == "statement" and type(header.get("number")) is int:
+                self.statement = header["number"]
+                self._allow(limits.statements / 2 + GRACE)
+            elif kind == "help":
+                self._help(header, arrays, job.library)
+            elif kind == "ready":
+                self.statement = None
+                return _found(header, job)
+            else:
+                raise Ended("protocol", "what came back was not an answer")
+
+    def answers(self, run: Run, seconds: float) -> tuple[list[Answer], bool]:
+        """One answer for each call, and whether the process can go on."""
+        answers: list[Answer] = []
+        self._allow(seconds)
+        self._helped = 0
+        try:
+            for arguments in run.calls:
+                answers.append(self._answer(run, arguments))
+            self._send({"kind": "done"})
+            if self._receive()[0].get("kind") != "done":
+                raise Ended("protocol", "more came back than was asked for")
+            return answers, True
+        except Ended as end:
+            kept = [] if end.status == "protocol" else answers
+            return [*kept, *_failed(run, end)[len(kept) :]], False
+
+    def _answer(self, run: Run, arguments: tuple) -> Answer:
+        arrays: list = []
+        header = {"kind": "call", "name": run.function, "state": run.state}
+        header |= {"substituted": list(run.substituted)}
+        self._send({**header, "arguments": wire.encode(arguments, arrays)}, arrays)
+        while True:
+            header, arrays = self._receive()
+            kind = header.get("kind")
+            if kind == "help":
+                self._help(header, arrays, run.given, HELPER_CALLS)
+            elif kind == "error":
+                return _raised(header)
+            elif kind == "answer":
+                try:
+                    value, after = wire.answered(header, arrays)
+                except wire.ProtocolError as error:
+                    raise Ended("protocol", str(error)) from None
+                return Answer(value=value, after=after)
+            else:
+                raise Ended("protocol", "what came back was not an answer")
+
+    def _help(self, header: dict, arrays: list, given: dict, calls: float = math.inf) -> None:
+        """Send the result of a given helper, which is never what this run is asked for."""
+        self._helped += 1
+        arrays_back: list = []
+        try:
+            if self._helped > calls:
+                raise ValueError(f"the library's functions were called more than {calls} times")
+            value = wire.encode(_helped(header, arrays, given), arrays_back)
+            reply = {"kind": "result", "value": value}
+        except ValueError as error:
+            reply = {"kind": "refused", "text": str(error)[: wire.TEXT]}
+        except wire.ProtocolError as error:
+            raise Ended("protocol", str(error)) from None
+        self._send(reply, arrays_back)
+
+    # --- bytes ---
+
+    def _send(self, header: dict, arrays=()) -> None:
         """Write one frame, reading meanwhile whatever the child writes."""
         data = memoryview(wire.pack(header, arrays))
         stdin = self._process.stdin
@@ -273,44 +353,47 @@ class Child:
         try:
             while data:
                 if stdin in self._pump(self._left()):
-                    data = data[os.write(stdin.fileno(), data[: 1 << 12]) :]
+                    data = data[os.write(stdin.fileno(), data[: 1 << 16]) :]
         except BrokenPipeError:
             raise self._died() from None
         finally:
             self._selector.unregister(stdin)
 
-    def receive(self) -> tuple[dict, list]:
+    def _receive(self) -> tuple[dict, list]:
         """The next frame: its header and arrays."""
         try:
             size = wire.header_size(self._take(4))
             header, size = wire.read_header(self._take(size))
+            self._received += size
+            if self._received > ALL_ANSWERS:
+                raise wire.ProtocolError("more came back than any answers need")
             return header, wire.read_arrays(header, self._take(size))
         except wire.ProtocolError as error:
             raise Ended("protocol", str(error)) from None
 
     def kill(self) -> None:
-        """End the whole process group and wait; then take in what is left in the pipes."""
+        """End the whole process group, and wait for it."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             self._process.kill()
         self._process.wait()
-        for _ in range(64):
-            if not self._selector.get_map() or not self._pump(0):
-                break
         self._selector.close()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+        for pipe in self._pipes:
             pipe.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self._directory, ignore_errors=True)
 
     def _take(self, size: int) -> bytes:
-        while len(self.unread) < size:
+        while len(self._unread) < size:
             if self._closed:
                 raise self._died()
             self._pump(self._left())
-        data = bytes(self.unread[:size])
-        del self.unread[:size]
+        data = bytes(self._unread[:size])
+        del self._unread[:size]
         return data
+
+    def _allow(self, seconds: float) -> None:
+        self._deadline = min(self._last, time.monotonic() + seconds)
 
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
@@ -331,15 +414,16 @@ class Child:
         if not data:
             self._closed = True
             self._selector.unregister(pipe)
-        self.unread += data
-        if len(self.unread) > 2 * (wire.PAYLOAD_BYTES + wire.HEADER_BYTES):
+        self._unread += data
+        if len(self._unread) > 2 * (wire.ANSWER_BYTES + wire.HEADER_BYTES):
             raise Ended("protocol", "more came back than was asked for")
 
-    def _keep_log(self, pipe) -> None:
-        data = os.read(pipe.fileno(), 1 << 16)
+    def _keep_said(self, pipe) -> None:
+        """The child says something on stderr only where it, or its wrap, cannot start."""
+        data = os.read(pipe.fileno(), 1 << 12)
         if not data:
             self._selector.unregister(pipe)
-        self.log += data[: max(0, self._limits.log - len(self.log))]
+        self._said = (self._said + data)[-wire.TEXT :]
 
     def _died(self) -> Ended:
         """Why the channel is closed: the clock, or an end of its own."""
@@ -347,12 +431,56 @@ class Child:
             code = self._process.wait(timeout=max(0.0, self._deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             return Ended("error", "the process closed its channel")
-        spent = self._limits.cpu_seconds <= self._limits.seconds - self._deadline + time.monotonic()
-        if code == -signal.SIGXCPU or (code == -signal.SIGKILL and spent):
+        if code == -signal.SIGXCPU:
             return self._too_slow()
-        return Ended("error", f"the process ended before it answered (exit status {code})")
+        said = self._said.decode("utf-8", "replace").strip().split("\n")[-1]
+        text = f"the process ended before it answered (exit status {code})"
+        return Ended("error", f"{text}: {said}" if said else text)
 
     def _too_slow(self) -> Ended:
         """The same words whichever clock it was: which comes first depends on the machine."""
-        seconds, cpu = self._limits.seconds, self._limits.cpu_seconds
-        return Ended("timeout", f"no answer within {seconds:g} seconds ({cpu} of computing)")
+        one, all_ = self._limits.seconds, self._limits.together
+        return Ended("timeout", f"no answer in time ({one:g} seconds, {all_:g} for a whole file)")
+
+
+def _found(header: dict, job: Job) -> Found:
+    """What a "ready" frame says, each part of the type it should be, or nothing."""
+
+    def texts(value, most=wire.TEXT) -> tuple[str, ...]:
+        return tuple(str(text)[:most] for text in value[:50]) if isinstance(value, list) else ()
+
+    lost = header.get("lost") if isinstance(header.get("lost"), dict) else {}
+    return Found(
+        problem=str(header.get("problem", ""))[: wire.TEXT],
+        sheet=str(header.get("sheet", ""))[:4],
+        own=tuple(name for name in job.wanted if name in texts(header.get("own"))),
+        checked=tuple(name for name in job.wanted if name in texts(header.get("checked"))),
+        lost={name: str(lost[name])[:300] for name in job.wanted if name in lost},
+        notes=texts(header.get("notes")),
+        active=texts(header.get("active"), wire.NAME),
+    )
+
+
+def _raised(header: dict) -> Answer:
+    error, text = str(header.get("error"))[: wire.NAME], str(header.get("text"))[: wire.TEXT]
+    failures = {"NotImplementedError": "missing", "MemoryError": "memory"}
+    return Answer(failure=failures.get(error, "error"), text=text)
+
+
+def _helped(header: dict, arrays: list, given: dict[str, Callable]):
+    """What a given helper says to these arguments."""
+    name, positional, named = (header.get(key) for key in ("name", "positional", "named"))
+    if not (isinstance(name, str) and isinstance(positional, list) and isinstance(named, dict)):
+        raise wire.ProtocolError("a call of nothing")
+    if name not in given:
+        names = ", ".join(given) or "nothing"
+        raise ValueError(f"{name[: wire.NAME]} of numpy_kd is not given here; given is: {names}")
+    if sum(math.prod(length or 1 for length in a.shape) for a in arrays) > HELPER_NUMBERS:
+        raise ValueError("the arrays are too large for a given helper")
+    values = [wire.decode(code, arrays) for code in positional]
+    words = {word: wire.decode(code, arrays) for word, code in named.items()}
+    try:
+        with bounded(HELPER_BYTES), np.errstate(all="ignore"):
+            return given[name](*values, **words)
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is the student's)
+        raise ValueError(f"{name}: {type(error).__name__}: {error}") from None

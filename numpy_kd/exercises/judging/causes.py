@@ -7,14 +7,13 @@ sentence that sends somebody the wrong way.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from numpy_kd import diagnosis
-from numpy_kd.exercises.exercise import Answer, Check, Exercise, Mistake, Seen
+from numpy_kd.exercises.exercise import Check, Exercise, Mistake, Seen
 from numpy_kd.exercises.judging import differences
 from numpy_kd.exercises.judging.asking import ask
 
@@ -35,7 +34,7 @@ def cause(exercise: Exercise, judged: Sequence[Judged]) -> tuple[str, str]:
     off = [call for row in judged if row.text for call in row.calls if is_off(call, call.value)]
     if not off:
         return "", ""
-    found = [m for m in exercise.mistakes if _shows(m, off) and all(_makes(m, c) for c in calls)]
+    found = [mistake for mistake in exercise.mistakes if _explains(mistake, calls, off)]
     if len(found) == 1:
         return found[0].name, told(found[0], off[0].numbers)
     if found or exercise.context is None:
@@ -56,34 +55,31 @@ def told(mistake: Mistake, numbers: dict[str, float]) -> str:
     return mistake.sentence.format(**{name: f"{x:g}" for name, x in spoken.items()})
 
 
-# --- usual mistakes: functions that make them ---------------------------------------------------
-
-
-def _made(mistake: Mistake, call: Seen) -> Answer:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ask(mistake.function, call.arguments)
-
-
-def _makes(mistake: Mistake, call: Seen) -> bool:
-    """Whether a mistake gives what came back from this call."""
-    made = _made(mistake, call)
-    if made.failure or call.failure:
-        return made.failure == call.failure
-    return differences.close(call.value, made.value, differences.tolerance_of(call), ROUNDING)
-
-
-def _shows(mistake: Mistake, off: list[Seen]) -> bool:
-    """Whether a mistake is wrong where the answer is: not all of them are, on all arguments."""
-    return any(is_off(call, _made(mistake, call).value) for call in off)
+def _explains(mistake: Mistake, calls: list[Seen], off: list[Seen]) -> bool:
+    """Whether a mistake gives what came back from every call, and is wrong where the answer is."""
+    shows = False
+    for call in calls:
+        made = ask(mistake.function, call.arguments, "ignore")
+        if made.failure or call.failure:
+            same = made.failure == call.failure
+        else:
+            tolerance = differences.tolerance_of(call)
+            same = differences.close(call.value, made.value, tolerance, ROUNDING)
+        if not same:
+            return False
+        shows = shows or (any(call is each for each in off) and is_off(call, made.value))
+    return shows
 
 
 # --- wrong gradients that are no usual mistake of this exercise ---------------------------------
 
 
 def _diagnosed(exercise: Exercise, calls: list[Seen]) -> tuple[str, str]:
-    """The one cause that the diagnosis of gradients finds for all that is off, if that is all."""
-    shared, told_of = None, {}
+    """The one formula of the diagnosis of gradients that gives all that is off, if that is all.
+
+    Not where the gradient is the right one times a number, which says itself.
+    """
+    parts = []
     for call in calls:
         pairs = differences.matched(exercise.returns, call.value, call.expected)
         if call.failure or isinstance(pairs, str):
@@ -91,17 +87,28 @@ def _diagnosed(exercise: Exercise, calls: list[Seen]) -> tuple[str, str]:
         for index, (name, got, right) in enumerate(pairs):
             if differences.close(got, right, differences.tolerance_of(call)):
                 continue
-            if not isinstance(got, np.ndarray) or (index == 0 and name == "value"):
+            if np.shape(got) != np.shape(right) or (index == 0 and name == "value"):
                 return "", ""
-            if differences.is_float32(right):
-                continue  # not enough digits to tell one formula from another
-            context = exercise.context(*call.arguments)
-            found = diagnosis.diagnose(got.astype(np.float64), right, context)
-            names = {each.name for each in found.causes}
-            shared = names if shared is None else shared & names
-            if found.cause is not None:
-                told_of.setdefault(found.cause, f"{name}: {found}")
-    if not shared or len(shared) > 1:
+            if not differences.is_float32(right):  # float32 cannot tell one formula from another
+                parts.append(
+                    (name, got.astype(np.float64), right, exercise.context(*call.arguments))
+                )
+    telling = [part for part in parts if not _is_a_multiple(part[1], part[2])]
+    if not telling:
         return "", ""
-    (name,) = shared
-    return (name, told_of[name]) if name in told_of else ("", "")
+    found = first = diagnosis.diagnose(*telling[0][1:])
+    for _, *part in parts:
+        if found.causes:
+            found = diagnosis.diagnose(*part, causes=found.causes)
+    if found.cause is None:
+        return "", ""
+    (only,) = found.causes
+    return (
+        only.name,
+        f"{telling[0][0]}: {first if first.cause else f'{only.name}. {only.sentence}.'}",
+    )
+
+
+def _is_a_multiple(got, right) -> bool:
+    ratio = (got * right).sum() / ((right * right).sum() or 1.0)
+    return differences.close(got, ratio * right)

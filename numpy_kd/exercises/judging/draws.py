@@ -45,15 +45,15 @@ def learning_rate(rng: np.random.Generator) -> float:
 
 
 def logits(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Logits of a lively network: each row spread from about -3 to 3, with an offset of its own."""
-    spread = rng.permuted(np.broadcast_to(np.linspace(-3, 3, shape[-1]), shape), axis=-1)
+    """Logits of a lively network: each row spread from about -2 to 2, with an offset of its own."""
+    spread = rng.permuted(np.broadcast_to(np.linspace(-2, 2, shape[-1]), shape), axis=-1)
     offset = rng.uniform(0.5, 2.5, (*shape[:-1], 1))
-    return spread + rng.uniform(-0.4, 0.4, shape) + offset
+    return spread + rng.uniform(-0.3, 0.3, shape) + offset
 
 
 def probabilities(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Rows that sum to 1 with no entry at 0."""
-    rows = np.exp(logits(rng, shape) / 2)
+    rows = np.exp(logits(rng, shape))
     return rows / rows.sum(axis=-1, keepdims=True)
 
 
@@ -160,9 +160,10 @@ def two_part_context(logits, teacher_logits, labels, temperature, soft_weight, h
     return {**context, "labels": labels, "soft_weight": soft_weight, "hard_weight": hard_weight}
 
 
-def sizes_of(logits, other=None, temperature=1.0):
-    """The numbers that a mistake's sentence may mention: B, N, T."""
-    return {"B": logits.shape[0], "N": logits.shape[1], "T": temperature}
+def sizes_of(logits, other=None, temperature=None):
+    """The numbers that a mistake's sentence may mention: B, N, and T where there is one."""
+    sizes = {"B": logits.shape[0], "N": logits.shape[1]}
+    return sizes if temperature is None else {**sizes, "T": temperature}
 
 
 def times(loss, value_factor, gradient_factor):
@@ -170,7 +171,7 @@ def times(loss, value_factor, gradient_factor):
 
     def function(*arguments):
         value, dlogits = loss(*arguments)
-        numbers = sizes_of(arguments[0], None, arguments[-1] if len(arguments) == 3 else 1.0)
+        numbers = sizes_of(arguments[0], None, arguments[-1] if len(arguments) == 3 else None)
         return value * value_factor(**numbers), dlogits * gradient_factor(**numbers)
 
     return function

@@ -181,6 +181,7 @@ def candidates(numbers: Mapping[str, float]) -> Iterator[tuple[str, float]]:
         yield from ((name, x), (f"{name}^2", x * x), (f"sqrt({name})", x**0.5))
         yield from ((f"1/{name}", 1 / x), (f"1/{name}^2", x**-2), (f"1/sqrt({name})", x**-0.5))
         if x != 1 and x == int(x):
+            yield from ((f"{name} - 1", x - 1), (f"1/({name} - 1)", 1 / (x - 1)))
             yield from ((f"{name}/({name} - 1)", x / (x - 1)), (f"1 - 1/{name}", 1 - 1 / x))
         elif x != 1:
             yield from ((f"1 - {name}", 1 - x), (f"1/(1 - {name})", 1 / (1 - x)))

@@ -36,7 +36,6 @@ class Verdict:
     cause: str = ""
     sentence: str = ""
     substituted: tuple[str, ...] = ()
-    log: str = ""
 
     @property
     def points(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from numpy_kd import limits, losses, probability
+from numpy_kd import limits, losses
 from numpy_kd.exercises.exercise import Exercise, Mistake, Question, Sheet
 from numpy_kd.exercises.judging import draws
 from numpy_kd.exercises.judging.checks import standard_checks
@@ -29,9 +29,7 @@ def _centred(x):
 
 
 def _limit(logits, teacher_logits, temperature):
-    return limits.high_temperature_gradient(
-        logits, teacher_logits, temperature=temperature, zero_mean=False
-    )
+    return limits.high_temperature_gradient(logits, teacher_logits, temperature=temperature)
 
 
 high_temperature_gradient = Exercise(
@@ -65,7 +63,7 @@ the gradient of each example (no mean over the batch).""",
             "rows not centred",
             "this is (z - v)/(N T^2), right for rows of zero mean only. These rows have other "
             "means, and a softmax does not see a constant added to a row.",
-            lambda z, v, T: limits.high_temperature_gradient(z, v, temperature=T),
+            lambda z, v, T: limits.high_temperature_gradient(z, v, temperature=T, center=False),
         ),
         Mistake(
             "one T too few",
@@ -156,7 +154,7 @@ depends on $z$ too, add anything to the derivative?""",
             "rows not centred",
             "the rows were not centred: a constant added to a row of logits would cost "
             "something, though it changes no probability.",
-            losses.logit_matching_loss,
+            lambda z, v: losses.logit_matching_loss(z, v, center=False),
         ),
         Mistake(
             "gradient not centred",
@@ -195,7 +193,7 @@ depends on $z$ too, add anything to the derivative?""",
 
 
 def _difference(logits, teacher_logits, temperature):
-    return probability.softmax_difference(logits, teacher_logits, temperature).difference
+    return limits.softmax_difference(logits, teacher_logits, temperature).difference
 
 
 def _hot(rng):

@@ -16,7 +16,7 @@ def _hinton(logits, teacher_logits, labels, temperature, soft_weight, hard_weigh
     return losses.hinton_loss(
         logits,
         teacher_logits,
-        labels,
+        labels=labels,
         temperature=temperature,
         soft_weight=soft_weight,
         hard_weight=hard_weight,
@@ -62,7 +62,7 @@ Write `hinton_loss(logits, teacher_logits, labels, temperature, soft_weight, har
 `(value, dlogits)`. The weights need not sum to 1.""",
     returns=RETURNS,
     hints=(
-        "You have written both parts: `kl_loss` and `cross_entropy_loss`, each with its gradient.",
+        "You have written both parts: `kl_loss(z, v, temperature=T)` and `cross_entropy_loss(z, y)`.",
         "The factors multiply value and gradient alike.",
         "Soft: `soft_weight * temperature**2`; hard: `hard_weight`, with the logits as they are.",
     ),

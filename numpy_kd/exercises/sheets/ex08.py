@@ -231,7 +231,7 @@ def _munge(x, swap_probability, local_variance, rng):
 
 def _to_munge(rng):
     x = rng.normal(size=(500, 8)) * rng.uniform(0.5, 2, 8)
-    p, s = ((0.4, 2.0), (0.3, 1.5), (0.6, 3.0))[rng.integers(3)]
+    p, s = ((0.4, 2.5), (0.35, 1.5), (0.6, 3.0))[rng.integers(3)]
     return [(x, p, s, draws.seeded(rng))]
 
 
@@ -262,6 +262,12 @@ def _is_munged(seen) -> str:
             return (
                 "the spread about the neighbour's attribute is "
                 f"{unit.std():.3f} times |x_a - x'_a| / s"
+            )
+        beyond = (np.abs(unit) > 2).mean()
+        if not 0.025 < beyond < 0.07:
+            return (
+                f"{beyond:.1%} of the changed attributes lie more than two deviations from the "
+                "neighbour's; of a normal distribution 4.6% do"
             )
     return ""
 

@@ -1,0 +1,514 @@
+"""Odd arguments to every public function: a clear error or a clean result, and nothing else.
+
+The table below has one call that is right for each public name. Every argument of every call is
+replaced, one at a time, by each of some hundred odd values. What may come of it is a `ValueError`
+that names the argument, before any work, or, where the value will do, a result without NaN. Never
+another exception, a warning, or a change to anything that was passed in.
+"""
+
+import contextlib
+import functools
+import inspect
+import re
+import warnings
+
+import numpy as np
+import pytest
+from odd_values import MAY_ACCEPT, POOL, Is, kind_of
+
+import numpy_kd as kd
+from numpy_kd import (
+    datasets,
+    initializers,
+    layers,
+    limits,
+    losses,
+    metrics,
+    optimizers,
+    plots,
+    probability,
+    schedules,
+    transfer,
+)
+from numpy_kd.datasets import mnist
+
+Z = np.array([[1.5, -0.5, 0.25, 2.0], [0.0, 3.0, -1.0, 0.5], [-2.0, 0.125, 1.0, 0.75]])
+V = np.array([[2.0, 0.5, -0.25, 1.0], [1.0, 2.5, 0.0, -0.5], [-1.0, 1.0, 3.0, 0.25]])
+P = kd.softmax(V, 2.0)
+X = np.array([[0.5, -1.0, 2.0, 0.25, 1.0], [1.5, 0.0, -0.5, 1.0, 0.0], [0.25, 1.0, 1.0, -2.0, 0.5]])
+Y = np.array([0, 3, 1])
+T = 2.5
+WEIGHTS = {"temperature": T, "soft_weight": 0.75, "hard_weight": 0.5}
+
+
+def network(seed=1, **settings):
+    return kd.MLP((5, 6, 4), seed=seed, **{"dtype": np.float64, **settings})
+
+
+def pending():
+    """A network between forward and backward."""
+    mlp = network()
+    mlp.forward(X, training=True)
+    return mlp
+
+
+def layer(kind, *arguments, ready=False, **named):
+    made = kind(*arguments, **named)
+    if ready:
+        made.forward(Z, training=True)
+    return made
+
+
+def transfer_set():
+    return kd.TransferSet(X, V, Y)
+
+
+FIGURE, _ = plots.new_figure(1, 1)
+
+
+def axes():
+    return plots.new_figure(2, 2)[1]
+
+
+def half_of_squares(x):
+    return (x * x).sum() / 2
+
+
+RNG = functools.partial(np.random.default_rng, 3)
+PATH = Is("no-such-file", "path")
+NAMES = Is("arithmetic", "choice")
+SOFT = {"temperature": T}
+
+CALLS = {
+    # name: () -> (what is called, its arguments)
+    "probability.softmax": lambda: (
+        kd.softmax,
+        {"logits": Z, "temperature": T, "axis": Is(1, "count")},
+    ),
+    "probability.log_softmax": lambda: (kd.log_softmax, {"logits": Z, "temperature": T, "axis": 1}),
+    "probability.softmax_backward": lambda: (
+        probability.softmax_backward,
+        {"q": P, "dq": Z, "temperature": T},
+    ),
+    "probability.hardmax": lambda: (kd.hardmax, {"logits": Z, "axis": 1}),
+    "probability.one_hot": lambda: (
+        kd.one_hot,
+        {"labels": Y, "num_classes": 4, "dtype": np.float64},
+    ),
+    "probability.smooth_labels": lambda: (kd.smooth_labels, {"targets": P, "epsilon": 0.25}),
+    "probability.entropy": lambda: (kd.entropy, {"p": P}),
+    "probability.cross_entropy": lambda: (kd.cross_entropy, {"p": P, "q": P[::-1]}),
+    "probability.kl_divergence": lambda: (kd.kl_divergence, {"p": P, "q": P[::-1]}),
+    "losses.cross_entropy_loss": lambda: (
+        kd.cross_entropy_loss,
+        {"logits": Z, "labels": Y, **SOFT},
+    ),
+    "losses.soft_target_loss": lambda: (kd.soft_target_loss, {"logits": Z, "targets": P, **SOFT}),
+    **{
+        f"losses.{name}": lambda name=name: (
+            getattr(losses, name),
+            {"logits": Z, "teacher_logits": V, **SOFT},
+        )
+        for name in ("kl_loss", "reverse_kl_loss", "soft_cross_entropy_loss")
+    },
+    "losses.hinton_loss": lambda: (
+        kd.hinton_loss,
+        {"logits": Z, "teacher_logits": V, "labels": Y, "scale_by_t2": True, **WEIGHTS}
+        | {"labelled": Is(np.array([True, False, True]), "array", "nothing")},
+    ),
+    "losses.logit_matching_loss": lambda: (
+        kd.logit_matching_loss,
+        {"logits": Z, "teacher_logits": V, "center": True},
+    ),
+    "losses.noisy_logit_matching_loss": lambda: (
+        kd.noisy_logit_matching_loss,
+        {
+            "logits": Z,
+            "teacher_logits": V,
+            "sigma": 0.5,
+            "fraction": 0.5,
+            "rng": RNG(),
+            "center": True,
+        },
+    ),
+    "limits.logit_gradient": lambda: (
+        kd.logit_gradient,
+        {"logits": Z, "teacher_logits": V, "temperature": T},
+    ),
+    "limits.second_order_gradient": lambda: (
+        limits.second_order_gradient,
+        {"logits": Z, "teacher_logits": V, "temperature": T},
+    ),
+    "limits.softmax_difference": lambda: (
+        kd.softmax_difference,
+        {"logits": Z, "teacher_logits": V, "temperature": T},
+    ),
+    "limits.high_temperature_gradient": lambda: (
+        kd.high_temperature_gradient,
+        {"logits": Z, "teacher_logits": V, "temperature": T, "center": True},
+    ),
+    "limits.relative_errors": lambda: (
+        kd.relative_errors,
+        {"logits": Z, "teacher_logits": V, "temperatures": [1.0, 10.0], "center": True, "order": 1},
+    ),
+    "metrics.accuracy": lambda: (metrics.accuracy, {"logits": Z, "labels": Y}),
+    "metrics.agreement": lambda: (metrics.agreement, {"logits": Z, "teacher_logits": V}),
+    "metrics.mean_cross_entropy": lambda: (metrics.mean_cross_entropy, {"logits": Z, "labels": Y}),
+    "metrics.mean_kl": lambda: (metrics.mean_kl, {"logits": Z, "teacher_logits": V, **SOFT}),
+    "metrics.expected_calibration_error": lambda: (
+        metrics.expected_calibration_error,
+        {"logits": Z, "labels": Y, "bins": 5},
+    ),
+    "metrics.report": lambda: (metrics.report, {"logits": Z, "labels": Y, "teacher_logits": V}),
+    "metrics.paired_difference": lambda: (
+        metrics.paired_difference,
+        {"errors": [20, 21, 24], "other_errors": [22, 25, 24], "confidence": 0.75},
+    ),
+    **{
+        f"initializers.{name}": lambda name=name: (
+            getattr(initializers, name),
+            {"shape": (3, 4), "rng": RNG(), "dtype": np.float64},
+        )
+        for name in ("xavier_normal", "xavier_uniform", "he_normal", "he_uniform")
+    },
+    **{
+        f"initializers.{name}": lambda name=name: (
+            getattr(initializers, name),
+            {"shape": (3, 4), "rng": RNG(), "dtype": np.float64, "scale": 0.5},
+        )
+        for name in ("normal", "uniform")
+    },
+    "initializers.zeros": lambda: (
+        initializers.zeros,
+        {"shape": (3, 4), "rng": Is(None, "seed", "nothing"), "dtype": np.float64},
+    ),
+    "initializers.constant": lambda: (
+        initializers.constant,
+        {"shape": (3, 4), "rng": Is(None, "seed", "nothing"), "dtype": np.float64, "value": 0.5},
+    ),
+    "initializers.get": lambda: (initializers.get, {"initializer": Is("normal", "function")}),
+    "schedules.constant": lambda: (schedules.constant, {"rate": 0.1}),
+    "schedules.step_decay": lambda: (
+        schedules.step_decay,
+        {"rate": 0.1, "every": 10, "gamma": 0.5},
+    ),
+    "schedules.exponential": lambda: (schedules.exponential, {"rate": 0.1, "gamma": 0.5}),
+    "schedules.cosine": lambda: (
+        schedules.cosine,
+        {"rate": 0.1, "total_steps": 10, "floor": 0.01},
+    ),
+    "schedules.cyclic": lambda: (schedules.cyclic, {"low": 0.1, "high": 0.5, "half_period": 5}),
+    "schedules.warm_up": lambda: (
+        schedules.warm_up,
+        {"schedule": Is(0.5, "number", "a function", "a class", "a float type", "another type")}
+        | {"steps": 10},
+    ),
+    "optimizers.SGD": lambda: (
+        kd.SGD,
+        {"momentum": 0.5, "nesterov": True, "weight_decay": 0.1}
+        | {"max_norm": Is(2.0, "number", "nothing")},
+    ),
+    "optimizers.Adam": lambda: (
+        kd.Adam,
+        {"beta1": 0.5, "beta2": 0.75, "epsilon": 1e-8, "weight_decay": 0.1}
+        | {"max_norm": Is(2.0, "number", "nothing")},
+    ),
+    **{
+        f"optimizers.{kind.__name__}.step": lambda kind=kind: (
+            kind(max_norm=2.0).step,
+            {"parameters": Z.ravel().copy(), "gradient": V.ravel(), "learning_rate": 0.1}
+            | {"weights": Is([], "object")},
+        )
+        for kind in (kd.SGD, kd.Adam)
+    },
+    "optimizers.clip_columns": lambda: (optimizers.clip_columns, {"W": Z.copy(), "max_norm": 0.5}),
+    "datasets.load_digits": lambda: (kd.load_digits, {"dtype": np.float64}),
+    "datasets.load_letters": lambda: (
+        kd.load_letters,
+        {"dtype": np.float64, "without_copies": False},
+    ),
+    "datasets.load_mnist": lambda: (
+        kd.load_mnist,
+        {"path": PATH, "download": False, "dtype": np.float64},
+    ),
+    "datasets.data_folders": lambda: (datasets.data_folders, {"name": Is("mnist", "path")}),
+    "datasets.StandardScaler.fit": lambda: (kd.StandardScaler().fit, {"x": X}),
+    "datasets.StandardScaler.transform": lambda: (kd.StandardScaler().fit(X).transform, {"x": X}),
+    "datasets.StandardScaler.inverse": lambda: (kd.StandardScaler().fit(X).inverse, {"x": X}),
+    "datasets.train_test_split": lambda: (
+        kd.train_test_split,
+        {"x": Is(X, "anything"), "labels": Y, "test_fraction": 0.3, "rng": RNG(), "stratify": True},
+    ),
+    "datasets.batches": lambda: (
+        kd.batches,
+        {"n": 10, "batch_size": 3, "rng": Is(RNG(), "seed", "nothing")},
+    ),
+    "datasets.jitter": lambda: (
+        kd.jitter,
+        {"x": Z, "shift": 1, "rng": RNG(), "shape": Is((2, 2), "sizes", "nothing")},
+    ),
+    "datasets.rows_in": lambda: (datasets.rows_in, {"x": Z, "others": V}),
+    "mlp.MLP": lambda: (
+        kd.MLP,
+        {"sizes": (5, 6, 4), "activation": "tanh", "initializer": Is("normal", "function")}
+        | {"dropout": 0.25, "input_dropout": 0.25, "batch_norm": True, "dtype": np.float64}
+        | {"seed": Is(RNG(), "seed", "nothing"), "bias": 0.5},
+    ),
+    "mlp.MLP.forward": lambda: (network().forward, {"x": X, "training": True}),
+    "mlp.MLP.backward": lambda: (pending().backward, {"dlogits": Z, "need_dx": True}),
+    "mlp.MLP.logits": lambda: (network().logits, {"x": X, "batch_size": 2}),
+    "mlp.MLP.predict": lambda: (network().predict, {"x": X}),
+    "mlp.MLP.astype": lambda: (network().astype, {"dtype": np.float64}),
+    "mlp.MLP.save": lambda: (network().save, {"path": PATH}),
+    "mlp.MLP.load": lambda: (kd.MLP.load, {"path": PATH}),
+    "training.fit": lambda: (
+        kd.fit,
+        {"mlp": network(), "x": X, "targets": Is(Y, "array", "a function"), "epochs": 1}
+        | {
+            "loss": kd.cross_entropy_loss,
+            "batch_size": 2,
+            "optimizer": Is(kd.SGD(), "object", "nothing"),
+        }
+        | {"schedule": Is(0.1, "number", "a function", "a class", "a float type", "another type")}
+        | {"validation": Is((X, Y), "object", "nothing"), "patience": Is(1, "count", "nothing")}
+        | {"rng": Is(RNG(), "seed", "nothing"), "augment": Is(None, "function", "nothing")}
+        | {"progress": Is(False, "flag", "nothing"), "checkpoint": Is(None, "path", "nothing")},
+    ),
+    "distillation.distill": lambda: (
+        kd.distill,
+        {"student": network(), "teacher": Is(network(2), "array"), "x": X, "labels": Y, "epochs": 1}
+        | {
+            "loss": kd.hinton_loss,
+            "scale_by_t2": True,
+            **WEIGHTS,
+            "rng": Is(RNG(), "seed", "nothing"),
+        }
+        | {"labelled": Is(np.array([True, True, False]), "array", "nothing")}
+        | {"augment": Is(None, "function", "nothing"), "teaching": "consistent"}
+        | {"validation": Is((X, Y), "object", "nothing"), "batch_size": 2, "schedule": 0.1},
+    ),
+    "distillation.evaluate": lambda: (
+        kd.evaluate,
+        {"network": network(), "x": X, "labels": Is(Y, "array", "nothing")}
+        | {"teacher": Is(network(2), "array", "nothing")},
+    ),
+    "distillation.Teacher": lambda: (kd.Teacher, {"network": network()}),
+    "distillation.Teacher.logits": lambda: (kd.Teacher(network()).logits, {"x": X, **SOFT}),
+    "distillation.Teacher.predict": lambda: (kd.Teacher(network()).predict, {"x": X}),
+    "distillation.Ensemble": lambda: (
+        kd.Ensemble,
+        {"members": Is([network(), network(2)], "object"), "average": "arithmetic"},
+    ),
+    "distillation.Ensemble.logits": lambda: (
+        kd.Ensemble([network(), network(2)]).logits,
+        {"x": X, **SOFT},
+    ),
+    "transfer.TransferSet": lambda: (
+        kd.TransferSet,
+        {"x": X, "teacher_logits": V, "labels": Is(Y, "array", "nothing")}
+        | {"labelled": Is(np.array([True, False, True]), "array", "nothing")},
+    ),
+    "transfer.TransferSet.take": lambda: (transfer_set().take, {"rows": np.array([2, 0])}),
+    "transfer.TransferSet.mixed_with": lambda: (
+        transfer_set().mixed_with,
+        {"other": transfer_set()},
+    ),
+    "transfer.rows_of_classes": lambda: (
+        transfer.rows_of_classes,
+        {"labels": Y, "classes": [0, 1]},
+    ),
+    "transfer.pseudo_labels": lambda: (transfer.pseudo_labels, {"teacher_logits": V}),
+    "transfer.munge": lambda: (
+        kd.munge,
+        {"x": X, "copies": 2, "swap_probability": 0.5, "local_variance": 1.5}
+        | {"rng": Is(RNG(), "seed", "nothing")},
+    ),
+    "transfer.best_bias": lambda: (
+        transfer.best_bias,
+        {"logits": Z, "labels": Y, "classes": [0, 1]},
+    ),
+    "exercises.check": lambda: (
+        kd.check,
+        {"function": Is(half_of_squares, "anything"), "name": "hardmax"}
+        | {"points": Is(2.0, "number", "nothing")},
+    ),
+    "exercises.hint": lambda: (kd.hint, {"exercise": Is("softmax", "choice"), "number": 1}),
+    "exercises.predict": lambda: (
+        kd.predict,
+        {"key": "fair", "answer": Is(0.5, "number", "nothing")},
+    ),
+    "exercises.reveal": lambda: (kd.reveal, {"exercise": Is("repaired_07", "choice")}),
+    "plots.new_figure": lambda: (
+        plots.new_figure,
+        {"width": 3.0, "height": 2.0, "columns": 1, "rows": 1},
+    ),
+    "plots.save": lambda: (plots.save, {"figure": FIGURE, "path": PATH}),
+    "plots.digit": lambda: (plots.digit, {"pixels": np.linspace(0, 1, 9), "ax": axes()}),
+    "plots.probability_bars": lambda: (
+        plots.probability_bars,
+        {"p": P[0], "ax": axes(), "colour": Is(plots.BLUE, "colour"), "labels": Is(None, "words")},
+    ),
+    "plots.temperature_strip": lambda: (
+        plots.temperature_strip,
+        {"logits": Z[0], "temperatures": [1.0, 4.0]},
+    ),
+    "plots.limit_strip": lambda: (
+        plots.limit_strip,
+        {"logits": Z[0], "teacher_logits": V[0], "temperatures": [1.0, 4.0]},
+    ),
+    "plots.pulls": lambda: (plots.pulls, {"q": P[0], "p": P[1], "gradient": P[0] - P[1]}),
+    "layers.Linear": lambda: (
+        layers.Linear,
+        {"W": V, "b": Is(np.ones(4), "array", "nothing")},
+    ),
+    "layers.Dropout": lambda: (layers.Dropout, {"rate": 0.5, "rng": Is(RNG(), "seed", "nothing")}),
+    "layers.BatchNorm": lambda: (
+        layers.BatchNorm,
+        {"gamma": np.ones(4), "beta": np.ones(4), "momentum": 0.5, "epsilon": 1e-5},
+    ),
+    "gradcheck.numerical_gradient": lambda: (
+        kd.numerical_gradient,
+        {"f": half_of_squares, "x": Z},
+    ),
+    "gradcheck.check_gradient": lambda: (
+        kd.check_gradient,
+        {"f": half_of_squares, "x": Z, "gradient": Z, "level": "full", "method": "auto"}
+        | {"rng": Is(RNG(), "seed", "nothing")},
+    ),
+}
+
+
+def frozen(value, *, draws, seen=()):
+    """Something that tells whether a value, and all it is made of, is what it was.
+
+    With `draws` a generator may have moved on.
+    """
+    if isinstance(value, np.ndarray):
+        return value.shape, str(value.dtype), value.tobytes()
+    if isinstance(value, np.random.Generator):
+        return None if draws else repr(value.bit_generator.state)
+    if id(value) in seen:
+        return "above"
+    seen = (*seen, id(value))
+    if isinstance(value, (list, tuple)):
+        return [frozen(item, draws=draws, seen=seen) for item in value]
+    if isinstance(value, dict):
+        return {key: frozen(item, draws=draws, seen=seen) for key, item in value.items()}
+    if inspect.ismethod(value):
+        return frozen(value.__self__, draws=draws, seen=seen)
+    if type(value).__module__.startswith("numpy_kd"):
+        slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+        named = vars(value) if hasattr(value, "__dict__") else {}
+        return frozen(
+            {**named, **{n: getattr(value, n, None) for n in slots}}, draws=draws, seen=seen
+        )
+    return id(value)
+
+
+def one_of_its_kind(value):
+    """A value of the pool that may be used up or written to."""
+    if inspect.isfunction(value):
+        return value()
+    return value.copy(order="K") if type(value) is np.ndarray else value
+
+
+def has_nan(value) -> bool:
+    if isinstance(value, (np.ndarray, np.number, float)):
+        value = np.asarray(value)
+        return value.dtype.kind in "fc" and bool(np.isnan(value).any())
+    return isinstance(value, (list, tuple)) and any(map(has_nan, value))
+
+
+# The mathematics between the doors: what calls it has checked what it hands on.
+NOT_DOORS = ["nothing"]
+NOT_TRIED: dict[str, set[str]] = {}
+
+WRITES = {"clip_columns", "step", "backward", "forward", "fit", "distill", "save"}  # and say so
+
+
+def outcome(name, argument, odd) -> str:
+    """What is wrong with how `name` takes the odd value for one of its arguments; empty if nothing."""
+    call, arguments = CALLS[name]()
+    right = arguments[argument]
+    kind = right.kind if isinstance(right, Is) else kind_of(right)
+    acceptable = odd in MAY_ACCEPT.get(kind, POOL) or (isinstance(right, Is) and odd in right.more)
+    arguments = {k: v.value if isinstance(v, Is) else v for k, v in arguments.items()}
+    arguments[argument] = one_of_its_kind(POOL[odd])
+    everything = [call, arguments]
+    before, but_for_draws = (frozen(everything, draws=draws) for draws in (False, True))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = call(**arguments)
+    except ValueError as error:
+        to_blame = arguments if acceptable else [argument]  # it may not go with another one
+        if not re.search(rf"\b({'|'.join(to_blame)})\b", str(error)):
+            return f"does not name it: {str(error)[:100]!r}"
+        same = frozen(everything, draws=False) == before
+        return "" if same else f"changed something, then said {str(error)[:100]!r}"
+    except OSError as error:
+        right = acceptable and "path" in arguments
+        return "" if right else f"{type(error).__name__}: {str(error)[:100]}"
+    except Exception as error:  # noqa: BLE001
+        return f"{type(error).__name__}: {str(error)[:100]}"
+    if not acceptable:
+        return f"accepted for a {kind}"
+    if has_nan(result) and kind != "anything":
+        return "gives NaN"
+    if name.split(".")[-1] not in WRITES and frozen(everything, draws=True) != but_for_draws:
+        return "changed what it was given"
+    return ""
+
+
+@pytest.fixture(autouse=True)
+def nowhere(tmp_path, monkeypatch):
+    """Files that a call may write go to an empty folder, and no data is fetched."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mnist, "MNIST_MIRRORS", ())
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_odd_arguments(name):
+    _, arguments = CALLS[name]()
+    wrong = {
+        f"{argument} = {odd}: {what}"
+        for argument in arguments
+        for odd in POOL
+        if (what := outcome(name, argument, odd))
+    }
+    assert not wrong, "\n" + "\n".join(sorted(wrong))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_right_call_is_right_and_has_every_argument(name):
+    call, arguments = CALLS[name]()
+    parameters = inspect.signature(call).parameters.values()
+    needed = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    assert needed - NOT_TRIED.get(name, set()) <= set(arguments)
+    with contextlib.suppress(FileNotFoundError):
+        call(**{k: v.value if isinstance(v, Is) else v for k, v in arguments.items()})
+
+
+def public_names():
+    """What can be called after `import numpy_kd as kd`, and checks what it is given."""
+    for module in sorted(kd._NAMES_OF):
+        for name, found in vars(getattr(kd, module)).items():
+            if name.startswith("_") or not callable(found) or name in kd._NAMES_OF:
+                continue
+            if not getattr(found, "__module__", "").startswith(f"numpy_kd.{module}"):
+                continue
+            if not inspect.isclass(found) or "__init__" in vars(found) or module == "mlp":
+                yield f"{module}.{name}"
+            if inspect.isclass(found):
+                for method, function in vars(found).items():
+                    arguments = (
+                        inspect.isfunction(function) and inspect.signature(function).parameters
+                    )
+                    if not method.startswith("_") and len(arguments or ()) > 1:
+                        yield f"{module}.{name}.{method}"
+
+
+def test_every_public_name_stands_in_the_table():
+    missing = set(public_names()) - set(CALLS)
+    missing -= {name for name in missing for rule in NOT_DOORS if re.fullmatch(rule, name)}
+    assert not missing, sorted(missing)
