@@ -37,6 +37,7 @@ from numpy_kd.probability import one_hot, smooth_labels
 from numpy_kd.training import fit
 from numpy_kd.transfer import rows_of_classes
 
+SHORT = 1e8  # a `_length` of some seconds: sooner begun anew than kept after every epoch
 WEIGHTS, ORDER, NOISE, ROWS = range(4)  # each random thing about a job has a stream of its own
 
 
@@ -52,7 +53,7 @@ class Job:
     rate: float  # learning rate of the first step; it falls to 0 along a cosine
     epochs: int
     seed: int = 0
-    data: str = "digits"  # `numpy_kd.datasets.load_digits`
+    data: str = "digits"  # `numpy_kd.datasets.load_digits`; with a dot, a function of this package
     rows: int | None = None  # how many of the training rows; None for all
     drawn: bool = False  # from all of them, by the seed; else the first
     held_out: int = 0  # that many of the rows, the last, are kept apart for choosing
@@ -61,15 +62,20 @@ class Job:
     loss: str = "losses.cross_entropy_loss"  # a function of this package
     settings: dict = field(default_factory=dict)  # of the loss
     teacher: tuple[str, ...] = ()  # names of the jobs whose networks teach; several are an ensemble
+    teaching: str = "consistent"  # or "fixed", as `distill` takes it
+    answers: str = ""  # a function (teacher's logits, labels, rng) to what is taught in their place
+    answers_settings: dict = field(default_factory=dict)  # of it
     network: dict = field(default_factory=dict)  # of the MLP: dropout, ...
     optimizer: str = "Adam"  # a class of `numpy_kd.optimizers`
     optimizer_settings: dict = field(default_factory=dict)
     batch_size: int = 128
     curve: bool = False  # whether accuracy on the test rows is noted after each epoch
+    may_diverge: bool = False  # then the result has "diverged", the message, in place of measures
     threads: int = 1  # for BLAS: the products of large networks differ in bits between 1 and 2
 
     def stream(self, which: int) -> np.random.Generator:
-        """The generator for one of the random things: WEIGHTS, ORDER, NOISE, ROWS."""
+        """The generator for one of the random things: SHORT = 1e8  # a `_length` of some seconds: sooner begun anew than kept after every epoch
+        WEIGHTS, ORDER, NOISE, ROWS."""
         return np.random.default_rng([self.seed, which])
 
 
@@ -175,9 +181,9 @@ def train(
 ) -> dict:
     """Do one job, or read what an earlier run of the very same left in `folder`.
 
-    A `resumable` job writes a checkpoint after every epoch, which costs more than an epoch of a
-    small network. Runs in a worker: takes and returns only what pickles. Returns a dict for JSON: `job`,
-    `parameters`, `test` (`metrics.report` on the test rows, beside the teacher where there is one),
+    A `resumable` job that is not `SHORT` writes a checkpoint after every epoch, which costs more
+    than an epoch of a small network. Runs in a worker: takes and returns only what pickles. Returns
+    a dict for JSON: `job`, `parameters`, `test` (`metrics.report` on the test rows, beside the teacher where there is one),
     `errors_by_class`, `seconds_per_epoch`; with `held_out` the errors and the mean cross-entropy
     on those rows, with `curve` the accuracy after each epoch.
     """
@@ -197,8 +203,13 @@ def train(
     checkpoint = folder / f"{job.name}.{mark:08x}.checkpoint.npz"
     with threadpool_limits(job.threads):
         data = data_set(job.data, source)
-        how = {"checkpoint": checkpoint} if resumable else {}
-        network, history, held_out = _trained(job, data, teacher, **how)
+        how = {"checkpoint": checkpoint} if resumable and _length(job) > SHORT else {}
+        try:
+            network, history, held_out = _trained(job, data, teacher, **how)
+        except FloatingPointError as error:
+            if not job.may_diverge:
+                raise
+            return made_of | {"diverged": str(error)}
         result = made_of | _measured(job, network, data, teacher, held_out)
         result["seconds_per_epoch"] = float(np.median(history.seconds))
         if job.curve:
@@ -232,7 +243,10 @@ def _trained(job: Job, data: datasets.Split, teacher: Teacher | None, **how):
     if teacher is None:
         history = fit(network, x, labels, **how)
     else:
-        history = distill(network, teacher, x, labels, **how).history
+        if job.answers:
+            changed = pkgutil.resolve_name(f"numpy_kd.{job.answers}")
+            teacher = changed(teacher.logits(x), labels, job.stream(NOISE), **job.answers_settings)
+        history = distill(network, teacher, x, labels, teaching=job.teaching, **how).history
     return network, history, held_out
 
 
@@ -260,9 +274,11 @@ def examples(job: Job, data: datasets.Split):
 @functools.lru_cache(maxsize=2)
 def data_set(name: str, source: str | None = None) -> datasets.Split:
     """A data set by its name, read once in each process."""
-    load = getattr(datasets, f"load_{name}", None)
-    if load is None:
-        raise ValueError(f"data must be a data set of numpy_kd.datasets, got {name!r}")
+    path = name if "." in name else f"datasets.load_{name}"
+    try:
+        load = pkgutil.resolve_name(f"numpy_kd.{path}")
+    except (AttributeError, ImportError):
+        raise ValueError(f"data must be a data set of numpy_kd.datasets, got {name!r}") from None
     return load() if source is None else load(source)
 
 

@@ -32,6 +32,7 @@ from numpy_kd.plots.mnist import (
 )
 from numpy_kd.plots.since2015 import (
     answers_changed,
+    costs_and_views,
     curves,
     mean_errors,
     side_by_side,
@@ -68,6 +69,7 @@ __all__ = [
     "answers_changed",
     "answers_on",
     "bias_curve",
+    "costs_and_views",
     "curves",
     "descent_paths",
     "digit",

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from numpy_kd.plots.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, digit, new_figure
 
+KL = "KL(p || q)"
 SEQUENCE = (BLUE, ORANGE, GREEN, PINK, SKY, RED, GREY)
 
 
@@ -85,37 +86,46 @@ def since2015(result: dict) -> Figure:
     >>> len(since2015(found).axes)
     2
     """
-    sections = [name for name in ("dark", "top_k", "teachers") if name in result]
-    views = {t: r["errors"] for t, r in result["views"].items() if not t.endswith(", consistent")}
-    groups = {"What the teacher is asked about": views}
-    titles = {"dark": "What is in the answers", "top_k": "Top k", "teachers": "Who teaches"}
-    groups |= {titles[n]: {t: r["errors"] for t, r in result[n].items()} for n in sections}
-    beside = {t: e for group in groups.values() for t, e in group.items()}
+    mnist = result.get("mnist")
+    views = {t: r for t, r in result["views"].items() if not t.endswith(", consistent")}
+    groups = [views, *(result[name] for name in ("dark", "top_k", "teachers") if name in result)]
+    beside = {title: row["errors"] for group in groups for title, row in group.items()}
     height = 1 + 0.26 * max(len(result["costs"]), len(beside))
-    figure, (left, right) = new_figure(11, height, columns=2, sharex=True)
-    costs = {title: row["errors"] for title, row in result["costs"].items()}
-    consistent = {
-        title: result["views"]
-        .get("consistent" if title == "KL(p || q)" else f"{title}, consistent", {})
-        .get("errors")
-        for title in costs
-    }
-    mean_errors(costs, left, BLUE, "images as they are", -0.12)
-    mean_errors(consistent, left, GREEN, "images moved, the teacher asked again", 0.12)
-    left.legend(loc="lower right", fontsize=8)
-    left.set_title("Every cost")
-    mean_errors(beside, right, ORANGE)
-    start = 0
-    for group in groups.values():
-        start += len(group)
-        if start < len(beside):
-            right.axhline(start - 0.5, color=GREY, lw=0.6)
-    right.set_title("The same KL: views; answers; top k; teachers" if sections else "Views")
-    reference = np.mean(costs.get("KL(p || q)", [np.nan]))
-    for ax in (left, right):
-        ax.axvline(reference, color=BLUE, lw=0.8, ls=":")
-        ax.set_xlabel(f"errors of {result['test_images']:,} test images")
+    figure, axes = new_figure(15 if mnist else 11, height, columns=3 if mnist else 2)
+    axes[1].sharex(axes[0])
+    costs_and_views(result, axes[0])
+    axes[0].set_title("Every cost")
+    mean_errors(beside, axes[1], ORANGE)
+    for edge in np.cumsum([len(group) for group in groups])[:-1]:
+        axes[1].axhline(edge - 0.5, color=GREY, lw=0.6)
+    axes[1].axvline(np.mean(result["costs"][KL]["errors"]), color=BLUE, lw=0.8, ls=":")
+    axes[1].set_xlabel(f"errors of {result['test_images']:,} test images")
+    axes[1].set_title("One KL: views, answers, top k, teachers")
+    if mnist:
+        costs_and_views(mnist, axes[2])
+        axes[2].set_title("MNIST, 784-300-300-10")
     return figure
+
+
+def costs_and_views(result: dict, ax):
+    """Every cost, on images as they are, and on moved ones about which the teacher is asked again.
+
+    >>> row = {"errors": [30, 31]}
+    >>> found = {"costs": {"KL(p || q)": row}, "views": {"consistent": row}, "test_images": 500}
+    >>> _, ax = new_figure(3, 2)
+    >>> [text.get_text() for text in costs_and_views(found, ax).get_yticklabels()]
+    ['KL(p || q)']
+    """
+    costs = {title: row["errors"] for title, row in result["costs"].items()}
+    names = {t: "consistent" if t == KL else f"{t}, consistent" for t in costs}
+    consistent = {t: result["views"].get(name, {}).get("errors") for t, name in names.items()}
+    mean_errors(costs, ax, BLUE, "images as they are", -0.12)
+    mean_errors(consistent, ax, GREEN, offset=0.12)  # labels alone have no teacher to ask
+    ax.errorbar([], [], fmt="o", ms=4, color=GREEN, label="images moved, the teacher asked again")
+    ax.legend(loc="lower right", fontsize=8)
+    ax.axvline(np.mean(costs[KL]), color=BLUE, lw=0.8, ls=":")
+    ax.set_xlabel(f"errors of {result['test_images']:,} test images")
+    return ax
 
 
 def answers_changed(pixels, rows: dict) -> Figure:
