@@ -19,6 +19,7 @@ _NAMES_OF = {
         "load_digits",
         "load_letters",
         "load_mnist",
+        "load_spoken_digits",
         "train_test_split",
     ),
     "decoupled": (
@@ -70,7 +71,6 @@ _NAMES_OF = {
     "training": ("fit",),
     "transfer": ("TransferSet", "munge"),
     # modules that are used by their own name alone
-    "checkpoint": (),
     "experiments": (),
     "initializers": (),
     "layers": (),
@@ -84,7 +84,6 @@ _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in na
 __all__ = list(_MODULE_OF)
 
 if TYPE_CHECKING:  # the same once more, for those who read the source without running it
-    from numpy_kd import checkpoint as checkpoint
     from numpy_kd import datasets as datasets
     from numpy_kd import decoupled as decoupled
     from numpy_kd import distillation as distillation
@@ -114,6 +113,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.datasets import load_digits as load_digits
     from numpy_kd.datasets import load_letters as load_letters
     from numpy_kd.datasets import load_mnist as load_mnist
+    from numpy_kd.datasets import load_spoken_digits as load_spoken_digits
     from numpy_kd.datasets import train_test_split as train_test_split
     from numpy_kd.decoupled import decoupled_loss as decoupled_loss
     from numpy_kd.decoupled import normalized_kd_loss as normalized_kd_loss

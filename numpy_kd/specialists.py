@@ -351,7 +351,8 @@ def combined(
 
     the mean of all answers, each dustbin spread over its classes as q spreads it. Put in again
     and again, this is the EM algorithm, the dustbins' classes being what is not observed: C falls
-    at each step, and as C is convex in q, to its minimum. No learning rate is needed.
+    at each step, and as C is convex in q, to its minimum. No learning rate is needed. It begins
+    at p: two classes that lie in the same dustbins then have the right proportion from the start.
 
     Parameters: `p` (B, N); `specialists` M arrays (B, |S^m| + 1) of probabilities, the dustbin
     last; `sets` M sets of classes; `active` (B, M) booleans from `active_specialists` (None: all);
@@ -367,7 +368,7 @@ def combined(
     p = _rows_of_probabilities("p", p)
     said = _evidence(p, specialists, sets, active)
     tolerance = max(_checks.positive("tolerance", tolerance), np.finfo(np.float64).eps)
-    q = np.full(p.shape, 1 / p.shape[1])  # every class can still be given something
+    q = np.maximum(p, np.finfo(p.dtype).tiny).astype(np.float64)  # nothing is ruled out
     changing = np.arange(len(p))
     for _ in range(MAX_STEPS):
         now, dustbins = q[changing], said.dustbins[changing]

@@ -7,17 +7,15 @@ forward, the loss says how wrong that was, the network goes backward, the optimi
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from itertools import takewhile
 from numbers import Integral
 from os import PathLike
 
 import numpy as np
 
-from numpy_kd import _checks
+from numpy_kd import _checks, _progress
 from numpy_kd import checkpoint as checkpoints
 from numpy_kd.checkpoint import History, Run
 from numpy_kd.datasets import batches
@@ -190,7 +188,7 @@ def _check_parts(mlp, loss, optimizer, augment, progress, checkpoint) -> None:
     if progress is not None:
         _checks.flag("progress", progress)
     if checkpoint is not None:
-        _checks.instance("checkpoint", checkpoint, (str, PathLike), "the path of a file or None")
+        _checks.path("checkpoint", checkpoint)
 
 
 def _inputs(name: str, x, mlp) -> np.ndarray:
@@ -268,19 +266,5 @@ def _fingerprint(run, x, targets, loss, augment, validation, batch_size, seed) -
 
 
 def _bar(run: Run, epochs: int, steps: int, progress: bool | None):
-    """A bar where somebody looks; elsewhere something that is updated for nothing."""
-    out = sys.stderr  # None where a program has no terminal at all
-    visible = out is not None and not getattr(out, "closed", False)
-    if progress is None and visible:
-        progress = "ipykernel" in sys.modules or out.isatty()
-    if not (progress and visible):
-        return nullcontext(_NoBar)
-    from tqdm.auto import tqdm
-
-    return tqdm(total=epochs * steps, initial=run.epoch * steps, unit="step", leave=False)
-
-
-class _NoBar:
-    @staticmethod
-    def update() -> None:
-        pass
+    how = {"initial": run.epoch * steps, "unit": "step", "leave": False}
+    return _progress.bar(epochs * steps, shown=progress, **how)

@@ -402,7 +402,7 @@ def test_without_a_standard_error_there_is_no_bar(progress, monkeypatch, tmp_pat
         ),
         ({"progress": "yes"}, "progress must be True or False, got 'yes'"),
         ({"loss": lambda z, y: 0.5}, r"loss must return \(value, dlogits\), got 0.5"),
-        ({"checkpoint": 3}, "checkpoint must be the path of a file or None, got 3"),
+        ({"checkpoint": 3}, "checkpoint must be a path, got 3"),
         (
             {"augment": lambda rows, rng: rows[:3]},
             r"augment must give rows of shape \(10, 5\), got \(3, 5\)",

@@ -78,6 +78,29 @@ class Job:
         WEIGHTS, ORDER, NOISE, ROWS."""
         return np.random.default_rng([self.seed, which])
 
+    @property
+    def length(self) -> float:
+        """How long it takes beside another of its table, roughly: its steps' products."""
+        return self.epochs * float(np.prod(self.hidden)) * (self.rows or 1)
+
+    def work(
+        self, teacher: Teacher | None, source: str | None, checkpoint: Path | None
+    ) -> tuple[dict, MLP | None]:
+        """What is done in the worker: the results, for JSON, and the network that is kept.
+
+        What an experiment does in another way is a frozen dataclass of its own, with this method,
+        and `name`, `teacher`, `epochs`, `threads` and `length`. Without a network to keep it is
+        None, and there are no `parameters` among the results.
+        """
+        data = data_set(self.data, source)
+        how = {} if checkpoint is None else {"checkpoint": checkpoint}
+        network, history, held_out = _trained(self, data, teacher, **how)
+        result = _measured(self, network, data, teacher, held_out)
+        result["seconds_per_epoch"] = float(np.median(history.seconds))
+        if self.curve:
+            result["curve"] = history.accuracy
+        return result, network
+
 
 class JobError(RuntimeError):
     """A job could not be done; the message says which, and why."""
@@ -142,7 +165,7 @@ class Workers:
         self._bar.total += sum(job.epochs for job in jobs)
         self._bar.refresh()
         results = {}
-        for job, result in self._each(sorted(jobs, key=_length, reverse=True)):
+        for job, result in self._each(sorted(jobs, key=lambda job: job.length, reverse=True)):
             results[job.name] = result
             self._bar.update(job.epochs)
         return [results[job.name] for job in jobs]
@@ -202,6 +225,7 @@ def train(
     mark = zlib.crc32(json.dumps(made_of).encode())  # never another job's checkpoint
     checkpoint = folder / f"{job.name}.{mark:08x}.checkpoint.npz"
     with threadpool_limits(job.threads):
+<<<<<<< HEAD
         data = data_set(job.data, source)
         how = {"checkpoint": checkpoint} if resumable and _length(job) > SHORT else {}
         try:
@@ -215,6 +239,12 @@ def train(
         if job.curve:
             result["curve"] = history.accuracy
     network.save(folder / f"{job.name}.npz")
+=======
+        result, network = job.work(teacher, source, checkpoint if resumable else None)
+    result = made_of | result
+    if network is not None:
+        network.save(folder / f"{job.name}.npz")
+>>>>>>> main
     _files.write_text(folder / f"{job.name}.json", json.dumps(result) + "\n")
     checkpoint.unlink(missing_ok=True)
     return result
@@ -305,8 +335,10 @@ def _kept(job: Job, folder: Path) -> dict | None:
         result = json.loads((folder / f"{job.name}.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    there = isinstance(result, dict) and (folder / f"{job.name}.npz").exists()
-    return result if there else None
+    if not isinstance(result, dict):
+        return None
+    whole = "parameters" not in result or (folder / f"{job.name}.npz").exists()
+    return result if whole else None
 
 
 def _measured(job: Job, network: MLP, data: datasets.Split, teacher, held_out) -> dict:
@@ -324,11 +356,6 @@ def _measured(job: Job, network: MLP, data: datasets.Split, teacher, held_out) -
         result["held_out_errors"] = int((logits.argmax(axis=-1) != labels).sum())
         result["held_out_cross_entropy"] = metrics.mean_cross_entropy(logits, labels)
     return result
-
-
-def _length(job: Job) -> float:
-    """How long a job takes beside another of its table, roughly: its steps' products."""
-    return job.epochs * float(np.prod(job.hidden)) * (job.rows or 1)
 
 
 @contextmanager

@@ -34,19 +34,17 @@ def grade_folder(
     if settings.wrap and shutil.which(shlex.split(settings.wrap)[0]) is None:
         raise ValueError(f"wrap must begin with a command that exists, got {settings.wrap!r}")
     with sandbox.numpy_links() as links, sandbox.closed_to_inspection():
-        book = gradebook.Gradebook(out, asdict(settings))
-        book.active = sandbox.works(links, settings.limits, settings.wrap)
+        active = sandbox.works(links, settings.limits, settings.wrap)
         shown = None if progress else True
-        try:
-            with closing(workers.grade_all(paths, folder, links, settings, jobs)) as records:
-                for record in tqdm(records, total=len(paths), unit="file", disable=shown):
-                    book.add(record)
-        except KeyboardInterrupt:
-            for path in paths[len(book.records) :]:
-                book.add(grader.record_of(path, folder, settings, Found(problem=STOPPED)))
-            book.finish()
-            raise
-        book.finish()
+        with gradebook.Gradebook(out, asdict(settings), active) as book:
+            try:
+                with closing(workers.grade_all(paths, folder, links, settings, jobs)) as records:
+                    for record in tqdm(records, total=len(paths), unit="file", disable=shown):
+                        book.add(record)
+            except KeyboardInterrupt:
+                for path in paths[len(book.records) :]:
+                    book.add(grader.record_of(path, folder, settings, Found(problem=STOPPED)))
+                raise
     return book
 
 

@@ -33,8 +33,8 @@ class Gradebook:
     Raises `ValueError` or `OSError` at once where these cannot be written.
     """
 
-    def __init__(self, out, settings: dict):
-        self.out, self.settings, self.records = Path(out), settings, []
+    def __init__(self, out, settings: dict, active=()):
+        self.out, self.settings, self.records, self.active = Path(out), settings, [], active
         if self.out.suffix.lower() != ".csv":
             raise ValueError(f"out must end in .csv, got {out}")
         for path in self.files():
@@ -58,12 +58,17 @@ class Gradebook:
         writer.writerows([safe_cell(value) for value in row] for row in _rows(record))
         self._table.flush()
 
-    def finish(self) -> None:
-        """Give the files their names."""
+    def __enter__(self) -> Gradebook:
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        """Give the files their names: at the end, or at a Ctrl-C with what there is."""
         self._table.close()
-        content = {"versions": versions(), "settings": self.settings, "submissions": self.records}
-        write_text(self.files()[1], json.dumps(content, indent=1, ensure_ascii=True) + "\n")
-        write_text(self.out, self.as_csv())
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            content = {"versions": versions(), "settings": self.settings}
+            content["submissions"] = self.records
+            write_text(self.files()[1], json.dumps(content, indent=1, ensure_ascii=True) + "\n")
+            write_text(self.out, self.as_csv())
         self._aside.unlink()
 
     def as_csv(self) -> str:
@@ -126,10 +131,11 @@ class Gradebook:
             if len(each) > 1
         ]
         for record in self.records:
-            odd = {v["status"] for part in record["sheets"] for v in part["verdicts"]}
-            if not record["sheets"] or not record["sha256"] or "protocol" in odd:
-                why = record["notes"][0] if record["notes"] else "no exercise of a known sheet"
-                why = "something came back that is no answer" if "protocol" in odd else why
+            verdicts = [v for part in record["sheets"] for v in part["verdicts"]]
+            why = record["problem"] or ("" if verdicts else "no exercise of a known sheet")
+            if any(v["status"] == "protocol" for v in verdicts):
+                why = "it sent what is no answer"
+            if why:
                 lines.append(f"look at {record['submission']}: {names.shown(why)}")
         return lines
 

@@ -59,8 +59,9 @@ def relation(pairs: Sequence[Pair], shown: int) -> str:
     with np.errstate(all="ignore"):
         for measure, right, told in MEASURES:
             found = [right(pair) if pair.is_right else measure(pair) for pair in pairs]
-            if None not in found:
-                return told(found, pairs, shown)
+            text = "" if None in found else told(found, pairs, shown)
+            if text:
+                return text
     return ""
 
 
@@ -114,7 +115,8 @@ def _times(factors, pairs, shown) -> str:
     name = called(factors, pairs, shown)
     if not name and not everywhere and not _one_for_all(factors, pairs):
         return ""
-    return f"it is {factor:.7f} times the right one{everywhere}{name}"
+    number = f"{factor:.7f}" if abs(factor - 1) > 1e-6 else f"1 + {factor - 1:.3g}"
+    return f"it is {number} times the right one{everywhere}{name}"
 
 
 def _at_temperature(temperatures, pairs, shown) -> str:
