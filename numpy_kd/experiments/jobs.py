@@ -37,7 +37,6 @@ from numpy_kd.probability import one_hot, smooth_labels
 from numpy_kd.training import fit
 from numpy_kd.transfer import rows_of_classes
 
-SHORT = 1e8  # a `_length` of some seconds: sooner begun anew than kept after every epoch
 WEIGHTS, ORDER, NOISE, ROWS = range(4)  # each random thing about a job has a stream of its own
 
 
@@ -53,7 +52,7 @@ class Job:
     rate: float  # learning rate of the first step; it falls to 0 along a cosine
     epochs: int
     seed: int = 0
-    data: str = "digits"  # `numpy_kd.datasets.load_digits`; with a dot, a function of this package
+    data: str = "digits"  # `numpy_kd.datasets.load_digits`
     rows: int | None = None  # how many of the training rows; None for all
     drawn: bool = False  # from all of them, by the seed; else the first
     held_out: int = 0  # that many of the rows, the last, are kept apart for choosing
@@ -62,20 +61,15 @@ class Job:
     loss: str = "losses.cross_entropy_loss"  # a function of this package
     settings: dict = field(default_factory=dict)  # of the loss
     teacher: tuple[str, ...] = ()  # names of the jobs whose networks teach; several are an ensemble
-    teaching: str = "consistent"  # or "fixed", as `distill` takes it
-    answers: str = ""  # a function (teacher's logits, labels, rng) to what is taught in their place
-    answers_settings: dict = field(default_factory=dict)  # of it
     network: dict = field(default_factory=dict)  # of the MLP: dropout, ...
     optimizer: str = "Adam"  # a class of `numpy_kd.optimizers`
     optimizer_settings: dict = field(default_factory=dict)
     batch_size: int = 128
     curve: bool = False  # whether accuracy on the test rows is noted after each epoch
-    may_diverge: bool = False  # then the result has "diverged", the message, in place of measures
     threads: int = 1  # for BLAS: the products of large networks differ in bits between 1 and 2
 
     def stream(self, which: int) -> np.random.Generator:
-        """The generator for one of the random things: SHORT = 1e8  # a `_length` of some seconds: sooner begun anew than kept after every epoch
-        WEIGHTS, ORDER, NOISE, ROWS."""
+        """The generator for one of the random things: WEIGHTS, ORDER, NOISE, ROWS."""
         return np.random.default_rng([self.seed, which])
 
     @property
@@ -94,8 +88,8 @@ class Job:
         """
         data = data_set(self.data, source)
         how = {} if checkpoint is None else {"checkpoint": checkpoint}
-        network, history, held_out = _trained(self, data, teacher, **how)
-        result = _measured(self, network, data, teacher, held_out)
+        network, history, held_out = trained(self, data, teacher, **how)
+        result = measured(self, network, data, teacher, held_out)
         result["seconds_per_epoch"] = float(np.median(history.seconds))
         if self.curve:
             result["curve"] = history.accuracy
@@ -204,9 +198,9 @@ def train(
 ) -> dict:
     """Do one job, or read what an earlier run of the very same left in `folder`.
 
-    A `resumable` job that is not `SHORT` writes a checkpoint after every epoch, which costs more
-    than an epoch of a small network. Runs in a worker: takes and returns only what pickles. Returns
-    a dict for JSON: `job`, `parameters`, `test` (`metrics.report` on the test rows, beside the teacher where there is one),
+    A `resumable` job writes a checkpoint after every epoch, which costs more than an epoch of a
+    small network. Runs in a worker: takes and returns only what pickles. Returns a dict for JSON: `job`,
+    `parameters`, `test` (`metrics.report` on the test rows, beside the teacher where there is one),
     `errors_by_class`, `seconds_per_epoch`; with `held_out` the errors and the mean cross-entropy
     on those rows, with `curve` the accuracy after each epoch.
     """
@@ -225,32 +219,16 @@ def train(
     mark = zlib.crc32(json.dumps(made_of).encode())  # never another job's checkpoint
     checkpoint = folder / f"{job.name}.{mark:08x}.checkpoint.npz"
     with threadpool_limits(job.threads):
-<<<<<<< HEAD
-        data = data_set(job.data, source)
-        how = {"checkpoint": checkpoint} if resumable and _length(job) > SHORT else {}
-        try:
-            network, history, held_out = _trained(job, data, teacher, **how)
-        except FloatingPointError as error:
-            if not job.may_diverge:
-                raise
-            return made_of | {"diverged": str(error)}
-        result = made_of | _measured(job, network, data, teacher, held_out)
-        result["seconds_per_epoch"] = float(np.median(history.seconds))
-        if job.curve:
-            result["curve"] = history.accuracy
-    network.save(folder / f"{job.name}.npz")
-=======
         result, network = job.work(teacher, source, checkpoint if resumable else None)
     result = made_of | result
     if network is not None:
         network.save(folder / f"{job.name}.npz")
->>>>>>> main
     _files.write_text(folder / f"{job.name}.json", json.dumps(result) + "\n")
     checkpoint.unlink(missing_ok=True)
     return result
 
 
-def _trained(job: Job, data: datasets.Split, teacher: Teacher | None, **how):
+def trained(job: Job, data: datasets.Split, teacher: Teacher | None, **how):
     """The network, what happened, and the rows kept apart from it."""
     x, labels, held_out = examples(job, data)
     classes = int(data.labels_train.max()) + 1
@@ -273,10 +251,7 @@ def _trained(job: Job, data: datasets.Split, teacher: Teacher | None, **how):
     if teacher is None:
         history = fit(network, x, labels, **how)
     else:
-        if job.answers:
-            changed = pkgutil.resolve_name(f"numpy_kd.{job.answers}")
-            teacher = changed(teacher.logits(x), labels, job.stream(NOISE), **job.answers_settings)
-        history = distill(network, teacher, x, labels, teaching=job.teaching, **how).history
+        history = distill(network, teacher, x, labels, **how).history
     return network, history, held_out
 
 
@@ -304,11 +279,9 @@ def examples(job: Job, data: datasets.Split):
 @functools.lru_cache(maxsize=2)
 def data_set(name: str, source: str | None = None) -> datasets.Split:
     """A data set by its name, read once in each process."""
-    path = name if "." in name else f"datasets.load_{name}"
-    try:
-        load = pkgutil.resolve_name(f"numpy_kd.{path}")
-    except (AttributeError, ImportError):
-        raise ValueError(f"data must be a data set of numpy_kd.datasets, got {name!r}") from None
+    load = getattr(datasets, f"load_{name}", None)
+    if load is None:
+        raise ValueError(f"data must be a data set of numpy_kd.datasets, got {name!r}")
     return load() if source is None else load(source)
 
 
@@ -341,7 +314,8 @@ def _kept(job: Job, folder: Path) -> dict | None:
     return result if whole else None
 
 
-def _measured(job: Job, network: MLP, data: datasets.Split, teacher, held_out) -> dict:
+def measured(job: Job, network: MLP, data: datasets.Split, teacher, held_out) -> dict:
+    """What the network is worth on the test rows, and on those kept apart."""
     test = network.logits(data.x_test)
     taught = None if teacher is None else teacher.logits(data.x_test)
     wrong = data.labels_test[test.argmax(axis=-1) != data.labels_test]

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from numpy_kd.experiments import since2015_parts as parts
-from numpy_kd.experiments.jobs import Job, Workers
+from numpy_kd.experiments.jobs import Workers
+from numpy_kd.experiments.since2015_jobs import Student
 from numpy_kd.metrics import paired_difference
 
 HERE = "experiments.since2015_parts"
@@ -324,7 +325,9 @@ class _Table:
 
     # --- one row ----------------------------------------------------------------------------------
 
-    def _rows(self, rows: dict[str, Job], search=False, temperatures=None, taught_by=None) -> dict:
+    def _rows(
+        self, rows: dict[str, Student], search=False, temperatures=None, taught_by=None
+    ) -> dict:
         if search:
             self._search(rows, temperatures or self.settings.temperatures)
         groups = {
@@ -343,7 +346,7 @@ class _Table:
             found[title] = self.chosen[title] | lists
         return found
 
-    def _search(self, rows: dict[str, Job], temperatures) -> None:
+    def _search(self, rows: dict[str, Student], temperatures) -> None:
         """For each row the point of the grid with the fewest errors on the held-out images."""
         s, points = self.settings, []
         for title, job in rows.items():
@@ -370,7 +373,7 @@ class _Table:
             best = min(done, key=lambda point: sum(point["errors"]))
             self.chosen[title] = {name: best[name] for name in ("rate", "temperature")}
 
-    def _with(self, job, title, seed, rate, temperature, taught_by=None) -> Job:
+    def _with(self, job, title, seed, rate, temperature, taught_by=None) -> Student:
         """The job of one seed."""
         name = f"{self.prefix}{title}-{rate:g}-{temperature or 0:g}-{seed}"
         settings = job.settings
@@ -387,7 +390,7 @@ class _Table:
         chosen = self.chosen[title]
         return f"{chosen['rate']:g}-{chosen['temperature'] or 0:g}"
 
-    def _student(self, cost: Cost) -> Job:
+    def _student(self, cost: Cost) -> Student:
         """A student before its seed, its rate and its T are known."""
         student = self._job("student", hidden=self.settings.student_hidden, rate=0.1)
         if not cost.cost:
@@ -398,13 +401,13 @@ class _Table:
         how = {"cost": cost.cost, "power": cost.power, "temperature": None} | cost.settings
         return replace(student, loss=f"{HERE}.scaled_loss", settings=how)
 
-    def _job(self, name: str, **how) -> Job:
+    def _job(self, name: str, **how) -> Student:
         s = self.settings
         fixed = {"rows": s.images, "drawn": True, "batch_size": s.batch_size, "epochs": s.epochs}
         fixed |= {"optimizer": "SGD", "optimizer_settings": {"momentum": 0.9}}
-        return Job(name=name, data=f"{HERE}.{s.data}_for_testing", **(fixed | how))
+        return Student(name=name, data=f"{HERE}.{s.data}_for_testing", **(fixed | how))
 
-    def _train(self, jobs: list[Job]) -> list[dict]:
+    def _train(self, jobs: list[Student]) -> list[dict]:
         self.fits += len(jobs)
         return self.workers.train(jobs)
 
