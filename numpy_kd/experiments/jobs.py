@@ -88,8 +88,8 @@ class Job:
         """
         data = data_set(self.data, source)
         how = {} if checkpoint is None else {"checkpoint": checkpoint}
-        network, history, held_out = _trained(self, data, teacher, **how)
-        result = _measured(self, network, data, teacher, held_out)
+        network, history, held_out = trained(self, data, teacher, **how)
+        result = measured(self, network, data, teacher, held_out)
         result["seconds_per_epoch"] = float(np.median(history.seconds))
         if self.curve:
             result["curve"] = history.accuracy
@@ -228,7 +228,7 @@ def train(
     return result
 
 
-def _trained(job: Job, data: datasets.Split, teacher: Teacher | None, **how):
+def trained(job: Job, data: datasets.Split, teacher: Teacher | None, **how):
     """The network, what happened, and the rows kept apart from it."""
     x, labels, held_out = examples(job, data)
     classes = int(data.labels_train.max()) + 1
@@ -314,7 +314,8 @@ def _kept(job: Job, folder: Path) -> dict | None:
     return result if whole else None
 
 
-def _measured(job: Job, network: MLP, data: datasets.Split, teacher, held_out) -> dict:
+def measured(job: Job, network: MLP, data: datasets.Split, teacher, held_out) -> dict:
+    """What the network is worth on the test rows, and on those kept apart."""
     test = network.logits(data.x_test)
     taught = None if teacher is None else teacher.logits(data.x_test)
     wrong = data.labels_test[test.argmax(axis=-1) != data.labels_test]
