@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from numpy_kd import _files
+from numpy_kd import _checks, _files
 from numpy_kd.experiments import digits, mnist
 from numpy_kd.probability import softmax
 
@@ -110,7 +110,7 @@ def _distill(options) -> Iterator[str]:
     chosen = {field.name: getattr(options, field.name) for field in fields(digits.Settings)}
     for name in ("teacher_hidden", "student_hidden"):
         chosen[name] = tuple(chosen[name])
-    settings, folders = digits.Settings(**chosen), _folders(options)
+    settings, folders = digits.Settings(**chosen), _checked(options)
     start = time.perf_counter()
     result = digits.run(settings, processes=options.jobs)
     result["seconds"] = round(time.perf_counter() - start, 1)
@@ -122,12 +122,11 @@ def _distill(options) -> Iterator[str]:
 def _reproduce(options) -> Iterator[str]:
     from numpy_kd import plots
 
-    settings, name = mnist.Settings(), "mnist"
+    settings, name, folders = mnist.Settings(), "mnist", _checked(options)
     if options.quick:
         settings, name = settings.quick(), "mnist_quick"
     if options.seeds is not None:
         settings = replace(settings, seeds=options.seeds)
-    folders = _folders(options)
     where = {"folder": options.folder / name, "data": options.data}
     result = mnist.run(settings, processes=options.jobs, **where)
     said = _write(result, folders, name, plots.mnist)
@@ -135,8 +134,10 @@ def _reproduce(options) -> Iterator[str]:
     yield said
 
 
-def _folders(options) -> list[Path]:
-    """Where results go; that they can be written there is known before the work is done."""
+def _checked(options) -> list[Path]:
+    """Where results go: known to be writable, as all options are to be good, before the work."""
+    if options.jobs is not None:
+        _checks.count("--jobs", options.jobs)
     folders = {"--out": options.out} | ({"--publish": PUBLISHED} if options.publish else {})
     for option, folder in folders.items():
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
