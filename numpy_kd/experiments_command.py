@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from numpy_kd import _checks, _files
-from numpy_kd.experiments import digits, mnist
+from numpy_kd.experiments import digits, mnist, since2015
 from numpy_kd.probability import softmax
 
 PUBLISHED = Path("figures")
@@ -46,7 +47,7 @@ def add_commands(commands) -> None:
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
     said = "a big network teaches a small one on real handwritten digits"
     _distill_options(commands.add_parser("distill", help=said, **shown))
-    said = "section 3 of the 2015 paper on MNIST"
+    said = "section 3 of the 2015 paper on MNIST; the costs since then, compared"
     _reproduce_options(commands.add_parser("reproduce", help=said, **shown))
     figures = commands.add_parser("figures", help="draw the README's pictures from their results")
     figures.add_argument("--out", type=Path, default=PUBLISHED, metavar="DIR")
@@ -61,13 +62,14 @@ def defaults(parser) -> dict:
 
 def _distill_options(parser) -> None:
     for field in fields(digits.Settings):
-        several = isinstance(field.default, tuple)
+        default: Any = field.default
+        several = isinstance(default, tuple)
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
-            type=type(field.default[0]) if several else type(field.default),
+            type=type(default[0]) if several else type(default),
             nargs="+" if several else None,
-            default=field.default,
-            metavar="N" if isinstance(field.default, (int, tuple)) else "X",
+            default=default,
+            metavar="N" if isinstance(default, (int, tuple)) else "X",
             help=HELP[field.name],
         )
     _common_options(parser)
@@ -75,7 +77,8 @@ def _distill_options(parser) -> None:
 
 
 def _reproduce_options(parser) -> None:
-    parser.add_argument("what", choices=["mnist"], help="which of the paper's tables")
+    said = "section 3 of the 2015 paper; or the costs since then, compared"
+    parser.add_argument("what", choices=["mnist", "since2015"], help=said)
     parser.add_argument("--quick", action="store_true", help="a tenth of the data, few epochs")
     parser.add_argument("--seeds", type=int, default=None, metavar="N", help="of the first rows")
     parser.add_argument(
@@ -122,15 +125,16 @@ def _distill(options) -> Iterator[str]:
 def _reproduce(options) -> Iterator[str]:
     from numpy_kd import plots
 
-    settings, name, folders = mnist.Settings(), "mnist", _checked(options)
+    experiment = {"mnist": mnist, "since2015": since2015}[options.what]
+    settings, name, folders = experiment.Settings(), options.what, _checked(options)
     if options.quick:
-        settings, name = settings.quick(), "mnist_quick"
+        settings, name = settings.quick(), f"{name}_quick"
     if options.seeds is not None:
         settings = replace(settings, seeds=options.seeds)
     where = {"folder": options.folder / name, "data": options.data}
-    result = mnist.run(settings, processes=options.jobs, **where)
-    said = _write(result, folders, name, plots.mnist)
-    yield from mnist.table(result)
+    result = experiment.run(settings, processes=options.jobs, **where)
+    said = _write(result, folders, name, getattr(plots, options.what))
+    yield from experiment.table(result)
     yield said
 
 
@@ -186,3 +190,7 @@ def _figures(options) -> Iterator[str]:
         yield str(plots.save(plots.mnist(result), options.out / "mnist.png"))
         example = plots.two_like_a_seven(result["example"])
         yield str(plots.save(example, options.out / "mnist_two.png"))
+    results = options.out / "since2015.json"
+    if results.exists():
+        result = json.loads(results.read_text(encoding="utf-8"))
+        yield str(plots.save(plots.since2015(result), options.out / "since2015.png"))
