@@ -29,7 +29,7 @@ FLOORS = [
     {"experiments"},
     {"plots", "exercises"},
     {"notebook"},
-    {"notebooks_command"},
+    {"course_notebooks"},
     {"experiments_command"},
     {"__main__"},
 ]
@@ -174,7 +174,7 @@ def test_every_room_with_a_door_can_be_reached_from_the_package():
         "checkpoint",
         "diagnosis",
         "experiments_command",
-        "notebooks_command",
+        "course_notebooks",
     }  # parts of another room
     assert {name for name in rooms if not name.startswith("_")} - hidden <= set(kd._NAMES_OF)
 
@@ -250,7 +250,7 @@ def test_public_functions_of_the_library_have_an_example(path):
         "experiments",
         "exercises",
         "__main__",
-        "notebooks_command",
+        "course_notebooks",
         "experiments_command",
     }:
         return  # commands and tasks: tried by their own tests
