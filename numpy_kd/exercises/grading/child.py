@@ -52,6 +52,7 @@ LAZY = {  # parts of NumPy that are loaded when they are first named
 NOT_LOADED = {"__main__", "antigravity", "ensurepip", "idlelib", "lib2to3", "pip", "test", "this"}
 NOT_LOADED |= {"tkinter", "turtle", "turtledemo", "venv"}
 SLOW = (ast.Expr, ast.For, ast.AsyncFor, ast.While)  # statements that define nothing of their own
+UNREAD = __future__.annotations.compiler_flag  # annotations are text
 LEAST_SECONDS = 0.05  # for what defines something, when all the time is used up,
 MORE_SECONDS = 1.0  # and this much for all of it
 TOO_SLOW = "stopped: it took too long"
@@ -251,16 +252,19 @@ class Notebook:
     def run(self) -> None:
         """Every statement once, and those that failed once more, behind the rest.
 
-        An annotation is never a reason to fail: the second time none is looked at.
+        An annotation is never a reason to fail: a second time none is looked at.
         """
         self.left, flags, failed = self.header["seconds"], 0, []
         signal.signal(signal.SIGALRM, self._alarm)
         for number, (node, place) in enumerate(self.submission.statements):
             flags |= _future(node)
-            problem = self._refused(number, node) or self._execute(number, node, place, flags)
+            refused = self._refused(number, node)
+            problem = refused or self._execute(number, node, place, flags)
+            if problem and not refused and isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                problem = self._execute(number, node, place, flags | UNREAD) and problem
             if problem:
                 failed.append((number, node, place, problem))
-        flags |= __future__.annotations.compiler_flag
+        flags |= UNREAD
         for number, node, place, problem in failed:
             final = isinstance(node, SLOW) or problem == TOO_SLOW or self._refused(number, node)
             if final or self._execute(number, node, place, flags):
