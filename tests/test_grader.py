@@ -667,6 +667,7 @@ def small_class(tmp_path_factory):
         "cho/ex01_done.py": GOOD + ON_TOP + "x = 1 / 0  # <b>hello</b>\n",
         "cho/ex01_done-Copy1.PY": BAD_SOFTMAX,
         "dan/ex01.ipynb": as_notebook(GOOD),
+        "eli.py": honest_files.PY["uncountable"] + "raise ValueError({'a', 'b', 'c', 'd'})\n",
         "dan__ex01.ipynb": as_notebook(BAD_SOFTMAX),
         ".ipynb_checkpoints/ann.py": GOOD,
         "notes.txt": "not a submission",
@@ -691,7 +692,7 @@ def table(folder) -> list[dict]:
 
 def test_two_runs_give_the_same_bytes(small_class):
     assert outputs(small_class / "one") == outputs(small_class / "two")
-    assert len(outputs(small_class / "one")) == 2 + 7
+    assert len(outputs(small_class / "one")) == 2 + 8
 
 
 def test_regrading_gives_the_same_bytes(small_class, capsys):

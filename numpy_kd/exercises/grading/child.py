@@ -57,7 +57,7 @@ LEAST_SECONDS = 0.05  # for what defines something, when all the time is used up
 MORE_SECONDS = 1.0  # and this much for all of it
 TOO_SLOW = "stopped: it took too long"
 MANY_NOTES, MANY_NAMES = 20, 10_000
-ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+ADDRESS = re.compile(r"0x[0-9a-f]{6,}|(?<![.\d])\d{13,}")
 
 
 def serve() -> None:
@@ -441,7 +441,7 @@ def described(error: BaseException) -> str:
 
 def _clean(text: str) -> str:
     """Text that is the same in each run: no addresses, no lone surrogates."""
-    return ADDRESS.sub("0x...", text[:TEXT].encode("utf-8", "replace").decode("utf-8"))
+    return ADDRESS.sub("(address)", text[:TEXT].encode("utf-8", "replace").decode("utf-8"))
 
 
 def _future(node: ast.stmt) -> int:
