@@ -2,12 +2,7 @@
 
 from numpy_kd.datasets import StandardScaler, jitter, load_digits, load_mnist, train_test_split
 from numpy_kd.distillation import Ensemble, Teacher, distill, evaluate
-from numpy_kd.gradcheck import (
-    assert_gradient,
-    check_gradient,
-    check_network,
-    numerical_gradient,
-)
+from numpy_kd.gradcheck import assert_gradient, check_gradient, numerical_gradient
 from numpy_kd.limits import high_temperature_gradient, logit_gradient, relative_errors
 from numpy_kd.losses import (
     cross_entropy_loss,
@@ -20,6 +15,7 @@ from numpy_kd.losses import (
     soft_target_loss,
 )
 from numpy_kd.mlp import MLP
+from numpy_kd.network_check import check_network
 from numpy_kd.optimizers import SGD, Adam
 from numpy_kd.probability import (
     cross_entropy,

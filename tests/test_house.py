@@ -13,11 +13,11 @@ TESTS = Path(__file__).parent
 FLOORS = [
     {"_checks", "_files", "_memory"},  # the ground, which every floor may stand on
     # the cellar: what one file of the ground floor is made of
-    {"idx", "download", "_gradcheck"},
-    {"diagnosis"},
+    {"idx", "download"},
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
-    {"losses", "limits", "metrics", "layers"},
+    {"losses", "limits", "metrics", "layers", "mistakes"},
     {"mlp"},
+    {"network_check"},
     {"training", "transfer"},
     {"distillation"},
     {"specialists"},
@@ -29,7 +29,7 @@ FLOORS = [
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # inside one of these, files may import each other
-PACKAGES = {"_gradcheck", "experiments", "exercises", "plots"}
+PACKAGES = {"gradcheck", "experiments", "exercises", "plots"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 
 

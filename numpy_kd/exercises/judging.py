@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from numpy_kd import diagnosis
+from numpy_kd import mistakes
 from numpy_kd.exercises import compare
 from numpy_kd.exercises.sandbox import Answer
 from numpy_kd.exercises.spec import Check, Exercise, Mistake, Seen, fresh
@@ -187,7 +187,7 @@ def _diagnosed(exercise: Exercise, judged, texts) -> tuple[str, str]:
             gradient = index > 0 or exercise.returns[0] != "value"
             if gradient and isinstance(got, np.ndarray) and not compare.close(got, right):
                 context = exercise.context(*call.arguments)
-                found = diagnosis.diagnose(got.astype(np.float64), right, context)
+                found = mistakes.diagnose(got.astype(np.float64), right, context)
                 if found.cause is not None:
                     return found.cause, f"{exercise.returns[index]}: {found}"
     return "", ""

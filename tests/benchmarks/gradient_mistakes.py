@@ -14,9 +14,11 @@ import numpy as np
 
 import numpy_kd as kd
 from numpy_kd import layers
-from numpy_kd.diagnosis import FACTORS, PAIRS
-from numpy_kd.gradcheck import check_gradient, check_network, fixture, numerical_gradient
+from numpy_kd import mistakes
+from numpy_kd.gradcheck import check_gradient, numerical_gradient
+from numpy_kd.mistakes import fixture
 from numpy_kd.mlp import MLP
+from numpy_kd.network_check import check_network
 
 # --- mistakes in the gradient of the two-part loss ------------------------------------------------
 

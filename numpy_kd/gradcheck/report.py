@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from html import escape
 from textwrap import fill
 
-import numpy as np
-
-VERDICTS = ("ok", "dead", "inconclusive", "wrong")  # from the best to the worst
+VERDICTS = ("dead", "ok", "inconclusive", "wrong")  # of several, the last one is the whole's
 SAID = {
     "ok": "the gradient is the derivative of f",
     "dead": "gradient and derivative are both zero, so nothing was checked",
@@ -20,25 +18,29 @@ BROKEN = "something is broken that no number shows"
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry of a gradient: where, what was given, and what the numbers say."""
+    """One entry of a gradient: where, what was given, what was measured, to which error.
 
-    block: str
-    index: tuple[int, ...]
+    >>> Entry("x[0]", 2.0, 1.0, 1e-15).ratio
+    2.0
+    """
+
+    where: str
     analytic: float
     numerical: float
+    error: float = 0.0
 
     @property
     def ratio(self) -> float:
         return self.analytic / self.numerical if self.numerical else float("inf")
 
-    @property
-    def where(self) -> str:
-        return f"{self.block}[{', '.join(map(str, self.index))}]"
-
 
 @dataclass(frozen=True)
 class Block:
-    """One array of a gradient: its largest error relative to its largest entry, and the worst."""
+    """One array of a gradient: its verdict, and its largest error relative to its largest slope.
+
+    >>> Block("W", (2, 3), "ok", 1e-16).verdict
+    'ok'
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -51,7 +53,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong before any number is compared."""
+    """Something that is wrong before any number is compared.
+
+    >>> Problem("stochastic", "f is not the same twice", "inconclusive").verdict
+    'inconclusive'
+    """
 
     name: str
     sentence: str
@@ -63,8 +69,10 @@ class GradientReport:
     """The outcome of a check: true when ok; `print` it, or leave it as a cell's last line.
 
     `verdict` is "ok", "wrong", "inconclusive", or "dead" (gradient and derivative are both zero:
-    not a pass); `error` the largest error of any block relative to its largest entry; `worst`
-    the five worst entries; `causes` the names of what went wrong, `cause` the one if it is one.
+    not a pass, unless other blocks are alive); `error` the largest error of any block relative
+    to its largest slope; `worst` the five worst entries; `findings` what was measured of a wrong
+    gradient; `causes` the names of what went wrong, `cause` the one if it is one; `kinks` the
+    entries where there is no derivative.
 
     >>> report = GradientReport(method="complex", blocks=(Block("x", (2,), "ok", 2e-16),))
     >>> bool(report), report.verdict, report.error
@@ -78,7 +86,7 @@ class GradientReport:
     kinks: tuple[str, ...] = ()
     mind: tuple[str, ...] = ()
     evaluations: int = 0
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
@@ -95,6 +103,10 @@ class GradientReport:
         return sorted(entries, key=lambda e: -abs(e.analytic - e.numerical))[:5]
 
     @property
+    def findings(self) -> tuple[str, ...]:
+        return tuple(finding for diagnosis in self.diagnoses for finding in diagnosis.findings)
+
+    @property
     def causes(self) -> list[str]:
         """Names of the causes that are claimed, each once."""
         found = [problem.name for problem in self.problems]
@@ -108,46 +120,23 @@ class GradientReport:
     def __bool__(self) -> bool:
         return self.verdict == "ok"
 
-    def with_problems(self, problems) -> GradientReport:
-        """The same, with more found before any number was compared."""
-        return replace(self, problems=(*self.problems, *problems))
-
-    def joined(self, whole, parts, problems, kinks) -> GradientReport:
-        """The report of a network: of its loss (self), of the whole, and of layers found wrong."""
-        diagnoses = [d for part in parts for d in part.diagnoses] or list(whole.diagnoses)
-        names = [block.name for part in parts for block in part.blocks]
-        found = f"checked alone, these are wrong: {', '.join(names)}"
-        alone = "checked alone, every layer is right: look at what joins them"
-        wrong = [found if names else alone] if whole.verdict == "wrong" else []
-        same = self.method.split(":")[0] == whole.method.split(":")[0]
-        return replace(
-            whole,
-            method=whole.method if same else f"for the loss {self.method}; then {whole.method}",
-            blocks=self.blocks + whole.blocks,
-            problems=(*self.problems, *whole.problems, *problems),
-            diagnoses=(*self.diagnoses, *diagnoses),
-            kinks=(*self.kinks, *kinks, *whole.kinks),
-            notes=(*self.notes, *wrong),
-            evaluations=self.evaluations + whole.evaluations,
-        )
-
     @property
     def headline(self) -> str:
         """The verdict and what it means."""
-        numbers_are_right = all(block.verdict == "ok" for block in self.blocks)
-        broken = self.verdict == "wrong" and numbers_are_right
+        broken = self.verdict == "wrong" and all(b.verdict != "wrong" for b in self.blocks)
         kinked = ", but for the kinks, where there is none" * bool(self and self.kinks)
         return f"{self.verdict}: {BROKEN if broken else SAID[self.verdict]}{kinked}"
 
     def _facts(self) -> list[tuple[str, str]]:
-        how = f"{self.method}; {self.evaluations:,} evaluations of f"
         facts = [("problem", problem.sentence) for problem in self.problems]
-        facts += [("diagnosis", str(diagnosis)) for diagnosis in self.diagnoses]
+        facts += [("measured", finding) for finding in self.findings]
+        facts += [("diagnosis", str(d)) for d in self.diagnoses if str(d)]
         facts += [("note", note) for note in self.notes]
         if self.kinks:
             more = f" and {len(self.kinks) - 5} more" if len(self.kinks) > 5 else ""
             facts.append(("kinks", f"no derivative at {'; '.join(self.kinks[:5])}{more}"))
-        return [*facts, *(("mind", spot) for spot in self.mind), ("method", how)]
+        facts += [("mind", spot) for spot in self.mind]
+        return [*facts, ("method", f"{self.method}; {self.evaluations:,} evaluations of f")]
 
     def _tables(self) -> list[list[tuple[str, ...]]]:
         blocks = [("block", "shape", "error", "verdict")]
@@ -155,14 +144,12 @@ class GradientReport:
             shape = " x ".join(map(str, b.shape)) or "number"
             verdict = f"{b.verdict}, {b.note}" if b.note else b.verdict
             blocks.append((b.name, shape, f"{b.error:.1e}", verdict))
-        if not self.worst:
-            return [blocks] if self.blocks else []
         worst = [("worst entries", "given", "numerical", "ratio")]
         worst += [
             (e.where, f"{e.analytic + 0.0:.9g}", f"{e.numerical:.9g}", f"{e.ratio + 0.0:.7f}")
             for e in self.worst
         ]
-        return [blocks, worst]
+        return [table for table in (blocks, worst) if len(table) > 1]
 
     def __str__(self) -> str:
         lines = [self.headline]
@@ -179,38 +166,14 @@ class GradientReport:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = [f"<p>{escape(self.headline)}</p>"]
+        left = "style='text-align:left'"
         facts = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(text)}</td></tr>"
+            f"<tr><th {left}>{escape(name)}</th><td {left}>{escape(text)}</td></tr>"
             for name, text in self._facts()
         )
-        rows.append(f"<table>{facts}</table>")
-        for head, *body in self._tables():
-            cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-            lines = "".join(
-                "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-                for row in body
-            )
-            rows.append(f"<table><tr>{cells}</tr>{lines}</table>")
-        return "<div>" + "".join(rows) + "</div>"
-
-
-def like_float32(miss, numerical, scale, limit) -> bool:
-    """Not one entry that is off, but most of them a little, as rounding does it."""
-    relative = miss[numerical != 0] / np.abs(numerical[numerical != 0])
-    typical = np.median(relative) if relative.size else 0.0
-    return miss.max() < limit * scale and 1e-9 < typical < limit
-
-
-def concentration(miss, shape, name) -> str:
-    """Whether the errors sit in one row, or in one column (of logits: an example, or a class)."""
-    if len(shape) != 2 or min(shape) < 2 or np.count_nonzero(miss) < 2:
-        return "one entry" if np.count_nonzero(miss) == 1 and miss.size > 1 else ""
-    energy = (miss.reshape(shape) / miss.max()) ** 2
-    words = ("example", "class") if name == "dlogits" else ("row", "column")
-    for axis, word in zip((1, 0), words, strict=True):
-        share = energy.sum(axis=axis) / energy.sum()
-        if share.max() > 0.9:
-            return f"all in {word} {int(share.argmax())}"
-    return ""
+        html = f"<p>{escape(self.headline)}</p><table>{facts}</table>"
+        for table in self._tables():
+            rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in table]
+            rows[0] = rows[0].replace("td>", "th>")
+            html += f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        return f"<div>{html}</div>"

@@ -1,0 +1,149 @@
+"""What must hold of a function and its gradient before any number is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from numpy_kd.gradcheck.parameters import Parameters
+from numpy_kd.gradcheck.report import Problem
+from numpy_kd.gradcheck.slopes import Function
+
+
+def of_the_function(function: Function) -> list[Problem]:
+    """The value is the same twice, and the argument is left alone.
+
+    >>> of_the_function(Function(lambda x: (x * x).sum(), np.ones(2)))
+    []
+    """
+    probe, problems = function.x.copy(), []
+    again = function._real(probe)
+    if not np.array_equal(probe, function.x):
+        problems.append(Problem("input written to", "f writes into its argument"))
+    if abs(again - function.value) > 1e-12 * abs(function.value):
+        sentence = (
+            f"f is stochastic: {function.value:.9g}, and {again:.9g} when asked again at the same "
+            "point. A dropout that draws a new mask? Fix the mask, or the generator's state"
+        )
+        problems.append(Problem("stochastic", sentence, "inconclusive"))
+    return problems
+
+
+def of_the_gradient(gradient, params: Parameters, what: str, rng):
+    """(flat gradient, arrays of another shape, dtype, problems): what a function of it does wrong.
+
+    >>> params = Parameters(np.ones(2))
+    >>> of_the_gradient(lambda x: 2 * x, params, "gradient", np.random.default_rng(0))[0]
+    array([2., 2.])
+    """
+    if not callable(gradient):
+        return *params.pack(what, gradient), []
+    problems, probe = [], params.unpack(params.flat)
+    result = gradient(probe)
+    given = params.pack(what, result)
+    given = given[0].copy(), {k: v.copy() for k, v in given[1].items()}, given[2]
+    if not np.array_equal(Parameters(probe, params.name).flat, params.flat):
+        problems.append(Problem("input written to", "the gradient writes into its argument"))
+    again = params.pack(what, gradient(params.unpack(params.flat)))[0]
+    if not _same(again, given[0]):
+        sentence = "the gradient is stochastic: called twice at the same point, it is not the same"
+        return *given, [*problems, Problem("stochastic", sentence, "inconclusive")]
+    elsewhere = params.flat * (1 + 1e-3 * rng.standard_normal(params.flat.shape))
+    try:
+        gradient(params.unpack(elsewhere))
+    except Exception:  # noqa: BLE001 (it may refuse that point, and then nothing can be said)
+        return *given, problems
+    if not np.array_equal(params.pack(what, result)[0], given[0], equal_nan=True):
+        sentence = "a later call writes into the array that this one returned"
+        problems.append(Problem("buffer reused", sentence))
+    if not _same(params.pack(what, gradient(params.unpack(params.flat)))[0], given[0]):
+        sentence = "the gradient at x is another one after a call elsewhere"
+        problems.append(Problem("stale cache", sentence))
+    return *given, problems
+
+
+def of_the_numbers(given, misfits, params: Parameters) -> list[Problem]:
+    """A gradient must be real and finite.
+
+    >>> params = Parameters(np.ones(2))
+    >>> of_the_numbers(np.array([1.0, np.nan]), {}, params)[0].sentence
+    'the gradient is nan at x[1]'
+    """
+    if given.dtype.kind == "c":
+        return [Problem("complex", "the gradient is complex, x is real")]
+    for i in np.flatnonzero(~np.isfinite(given)):
+        if params.block_of(i) not in misfits:
+            return [Problem("not finite", f"the gradient is {given[i]} at {params.where(i)}")]
+    return []
+
+
+class symmetric_blocks:
+    """The square blocks that `f` insists on finding symmetric; false where there is none.
+
+    >>> f = lambda A: np.trace(A @ A) if np.array_equal(A, A.T) else np.nan
+    >>> print(symmetric_blocks(f, Parameters(np.eye(2))))
+    f insists on a symmetric x
+    """
+
+    def __init__(self, f, params: Parameters):
+        self.params, self.names = params, []
+        for name, (where, shape) in params.blocks.items():
+            block = params.flat[where].reshape(shape)
+            if len(shape) != 2 or shape[0] != shape[1] < 2 or not np.array_equal(block, block.T):
+                continue
+            moved = params.flat.copy()
+            moved[where.start + 1] += 1e-3 * np.abs(block).max()
+            self.names.append(name)
+            if not _refuses(f, params, moved) or _refuses(f, params, self.flat(moved)):
+                self.names.remove(name)
+
+    def __bool__(self) -> bool:
+        return bool(self.names)
+
+    def __str__(self) -> str:
+        return f"f insists on a symmetric {' and '.join(self.names)}"
+
+    def flat(self, x):
+        """`x` with the mean of each pair in place of both."""
+        x = x.copy()
+        for name in self.names:
+            where, shape = self.params.blocks[name]
+            block = x[where].reshape(shape)
+            x[where] = ((block + block.T) / 2).ravel()
+        return x
+
+    def of(self, f: Callable) -> Callable:
+        """`f`, given symmetric blocks whatever is moved."""
+        params = self.params
+        return lambda x: f(params.unpack(self.flat(params.pack(params.name, x)[0])))
+
+
+def _refuses(f, params: Parameters, flat) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            value = f(params.unpack(flat))
+        return not np.isfinite(value[0] if isinstance(value, tuple) else value).all()
+    except Exception:  # noqa: BLE001 (whatever f says to a point off its domain)
+        return True
+
+
+def of_the_backward_pass(fed: Callable, dy, other, tolerance=1e-9) -> list[Problem]:
+    """`fed(dy)` must be zero for zeros, and linear.
+
+    >>> rng = np.random.default_rng(0)
+    >>> of_the_backward_pass(lambda dy: 0 * dy + 1, *rng.normal(size=(2, 3)))[0].name
+    'upstream ignored'
+    """
+    first = fed(dy)
+    if np.any(fed(0 * dy)):
+        sentence = "the backward pass does not give zeros when fed zeros"
+        return [Problem("upstream ignored", sentence)]
+    both, apart = fed(dy + 2 * other), first + 2 * fed(other)
+    if np.abs(both - apart).max() > tolerance * max(np.abs(both).max(), np.abs(apart).max()):
+        return [Problem("not linear", "the backward pass is not linear in what it is fed")]
+    return []
+
+
+def _same(a, b) -> bool:
+    return np.allclose(a, b, rtol=1e-9, atol=0, equal_nan=True)
