@@ -71,8 +71,8 @@ def differentiate(f, x, method: str = "auto", *, scale=None) -> Derivative:
     """
     params = Parameters(x)
     function = _function(f, params, _checks.one_of("method", method, METHODS), scale, 0)
-    slopes = function.each(np.arange(params.flat.size))
-    gradient, error = params.unpack(slopes.value), params.unpack(slopes.error)
+    value, error, _ = function.each(np.arange(params.flat.size))
+    gradient, error = params.unpack(value), params.unpack(error)
     return Derivative(gradient, error, function.method, function.why, function.evaluations)
 
 
@@ -263,7 +263,7 @@ def _diagnoses(comparison, blocks, misfits, params: Parameters, context, causes)
         right, error = comparison.right.get(block.name, (None, 0.0))
         if block.name in misfits and np.prod(shape) <= MANY:
             slopes = comparison.function.each(np.arange(where.start, where.stop))
-            right, error = slopes.value.reshape(shape), slopes.error.reshape(shape)
+            right, error = slopes[0].reshape(shape), slopes[1].reshape(shape)
         given = misfits.get(block.name, comparison.gradient[where].reshape(shape))
         known = {"x": params.flat[where].reshape(shape), "shape": shape, **context}
         diagnosis = diagnose(given, right, known, causes, error)

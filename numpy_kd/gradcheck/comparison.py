@@ -14,18 +14,23 @@ import numpy as np
 
 from numpy_kd.gradcheck.parameters import located
 from numpy_kd.gradcheck.report import Block, Entry
-from numpy_kd.gradcheck.slopes import EPS, Function, Slopes
+from numpy_kd.gradcheck.slopes import EPS, Function
 
 TOLERANCE = 1e-10  # of an entry: 10**5 roundings, as a sum of many terms may lose
+CLEAR = 2  # tolerances away, an entry is wrong
 VOUCH = 0.01  # of a slope: an error larger than that hides mistakes worth finding
 ROUNDINGS = 16  # of the largest term: what a sum that should be 0 may come to
-FLOAT32 = 32 * float(np.finfo(np.float32).eps)  # of an entry: as ROUNDINGS, for float32
+COARSE = 32  # roundings of an entry, for gradients in float32: their sums have fewer terms
+FLOAT32 = COARSE * float(np.finfo(np.float32).eps)
 MANY = 1000  # entries of a block that a failed quick check may look at one by one
 NEARBY = 1e-4  # of an entry's size: how far from a kink its neighbours are asked
+AT_A_KINK = "differs, but at a kink: move x a little"
 
 
 class Comparison:
     """A gradient against a `Function`; what it learned is in `right` and `kinks`.
+
+    `right` is {block: (true gradient, its error)} where that became known.
 
     >>> function = Function(lambda x: (x**2).sum(), np.array([1.0, 2.0]))
     >>> gradient, blocks = np.array([2.0, 4.0]), {"x": (slice(0, 2), (2,))}
@@ -34,107 +39,92 @@ class Comparison:
     """
 
     def __init__(self, function: Function, gradient, blocks, tolerance=None, dtype=np.float64):
-        self.function, self.gradient, self.blocks = function, gradient, blocks
+        self.function, self.gradient, self.blocks = function, gradient, dict(blocks)
         self.tolerance = TOLERANCE if tolerance is None else tolerance
         eps = float(np.finfo(dtype).eps)
-        self.coarse = 32 * eps if eps > EPS else 0.0  # as ROUNDINGS, of the gradient's own type
+        self.coarse = COARSE * eps if eps > EPS else 0.0
         self.sizes, self.everything = function.sizes, np.arange(len(gradient))
-        self.right: dict[str, tuple] = {}  # a block's true gradient and its error, where known
-        self.kinks: list[str] = []
-        terms = np.abs(gradient * self.sizes)
-        self.rounding = max(ROUNDINGS * EPS * terms.max(), 4 * function.noise)
+        self.right, self.kinks = {}, []
+        largest = np.abs(gradient * self.sizes).max()
+        self.rounding = max(ROUNDINGS * EPS * largest, 4 * function.noise)
 
     # --- every entry ------------------------------------------------------------------------
 
     def full(self) -> list[Block]:
-        slopes = self.function.each(self.everything)
-        tolerance = self._tolerance(slopes)
-        miss = np.abs(self.gradient - slopes.value)
+        value, error, jump = slopes = self.function.each(self.everything)
+        miss, tolerance = np.abs(self.gradient - value), self._tolerance(value, error)
         if self.function.method == "complex":  # where an entry looks wrong, is it but rounding?
-            for i in np.flatnonzero((miss > tolerance) & (slopes.jump == 0))[:MANY]:
-                line = self.function.axes([i])[0]
-                slopes.error[i] = max(slopes.error[i], self.function.rounding(line) / self.sizes[i])
-            tolerance = self._tolerance(slopes)
-        kinked = self._no_subgradient(slopes)
-        return [self._judge(name, slopes, tolerance, miss, kinked) for name in self.blocks]
+            for i in np.flatnonzero((miss > tolerance) & (jump == 0))[:MANY]:
+                rounding = self.function.rounding(self.function.axes([i])[0]) / self.sizes[i]
+                error[i] = max(error[i], rounding)
+            tolerance = self._tolerance(value, error)
+        off = miss > np.where(jump == 0, CLEAR, 1.05) * tolerance
+        off[self._no_subgradient(jump)] = True
+        return [self._judge(name, slopes, tolerance, miss, off) for name in self.blocks]
 
-    def _tolerance(self, slopes: Slopes):
-        tolerance = np.maximum(self.tolerance * np.abs(slopes.value), slopes.error)
+    def _tolerance(self, value, error):
+        tolerance = np.maximum(self.tolerance * np.abs(value), error)
         if self.coarse:
             for where, _ in self.blocks.values():
-                tolerance[where] = np.maximum(tolerance[where], self._coarse(slopes.value[where]))
+                tolerance[where] = np.maximum(tolerance[where], _coarse(value[where], self.coarse))
         return tolerance
 
-    def _coarse(self, slope):
-        """What rounding to float32 may do to entries; sums round as their larger terms do."""
-        return (self.coarse or FLOAT32) * (np.abs(slope) + np.sqrt((slope**2).mean()))
-
-    def _judge(self, name, slopes, tolerance, miss, kinked) -> Block:
+    def _judge(self, name, slopes, tolerance, miss, off) -> Block:
         where, shape = self.blocks[name]
-        given, sizes, slopes = self.gradient[where], self.sizes[where], slopes[where]
-        tolerance, miss, kinked = tolerance[where], miss[where], kinked[where]
-        self.right[name] = slopes.value.reshape(shape), slopes.error.reshape(shape)
-        kink = slopes.kink
-        self.kinks += [located(name, i, shape) for i in np.flatnonzero(kink)]
-        off = (miss > np.where(kink, 1.05, 2) * tolerance) | kinked
-        zero = (np.abs(slopes.value) <= slopes.error) & (np.abs(given) <= slopes.error)
-        terms = np.abs(slopes.value * sizes)
-        vouched = slopes.error <= VOUCH * np.abs(slopes.value)
-        small = (slopes.error * sizes <= VOUCH * np.median(terms)) | (
-            np.abs(given) * sizes <= self.rounding
+        (value, error, jump), given, sizes = (
+            slopes[:, where],
+            self.gradient[where],
+            self.sizes[where],
         )
-        vague = ~off & ((miss > tolerance) | ~(vouched | small)) & ~kink
-        scale = np.abs(slopes.value).max()
-        relative = miss[~kink].max(initial=0.0) / scale if scale else float(miss.any())
+        tolerance, miss, off = tolerance[where], miss[where], off[where]
+        self.right[name] = value.reshape(shape), error.reshape(shape)
+        self.kinks += [located(name, i, shape) for i in np.flatnonzero(jump)]
+        zero = (np.abs(value) <= error) & (np.abs(given) <= error)
+        small = error * sizes <= VOUCH * np.median(np.abs(value * sizes))
+        small |= np.abs(given) * sizes <= self.rounding
+        said = (error <= VOUCH * np.abs(value)) | small | (jump != 0)
+        vague = ~off & ((miss > tolerance) & (jump == 0) | ~said)
+        scale, order = np.abs(value).max(), np.argsort(-miss * sizes)
+        relative = miss[jump == 0].max(initial=0) / scale if scale else float(miss.any())
+        verdict, note = "ok", "float32" if self.coarse else ""
         if off.any():
-            verdict, note = self._wrong(name, slopes.value, miss, off)
+            verdict, note = "wrong", "one entry" if off.sum() == 1 < off.size else ""
+            if self._like_float32(given, value, miss):
+                verdict, note = "inconclusive", "some array is float32"
         elif (zero & (small | (given == 0))).all():
-            exactly = not slopes.value.any() and not given.any()
+            exactly = not value.any() and not given.any()
             verdict, note = "dead", "exactly zero, both" if exactly else "zero up to rounding, both"
             relative = 0.0
         elif vague.any():
-            worst = int(np.argmax(np.where(vague, slopes.error * sizes, -1)))
-            error, slope = slopes.error[worst], slopes.value[worst]
-            verdict = "inconclusive"
-            note = f"too noisy: {located(name, worst, shape)} is {slope:.3g} +- {error:.1g}"
-            if not np.isfinite(error):
+            i = int(np.argmax(np.where(vague, error * sizes, -1)))
+            note = f"too noisy: {located(name, i, shape)} is {value[i]:.3g} +- {error[i]:.1g}"
+            if not np.isfinite(error[i]):
                 note = f"f gives no number near the point ({self.function.refusal})"
-        else:
-            verdict, note = "ok", "float32" if self.coarse else ""
-        entries = ()
-        if off.any():
-            worst = [i for i in np.argsort(-np.where(off, miss * sizes, -1.0))[:5] if off[i]]
-            entries = tuple(
-                Entry(located(name, i, shape), given[i], slopes.value[i], slopes.error[i])
-                for i in worst
-            )
-        return Block(name, shape, verdict, float(relative), note, entries)
+            verdict = "inconclusive"
+        entries = [
+            Entry(located(name, i, shape), given[i], value[i], error[i]) for i in order if off[i]
+        ]
+        return Block(name, shape, verdict, float(relative), note, tuple(entries[:5]))
 
-    def _wrong(self, name, slope, miss, off) -> tuple[str, str]:
-        """Wrong, unless most entries are off by as little as float32 rounds, and none by more."""
-        alive = slope != 0
-        typical = np.median(miss[alive] / np.abs(slope[alive])) if alive.any() else 0.0
-        if (miss <= self._coarse(slope)).all() and typical > 1e-9 and miss.size > 1:
-            ratios = self.gradient[self.blocks[name][0]][alive] / slope[alive] - 1
-            if np.ptp(ratios) > 0.1 * np.abs(ratios).max():  # a constant factor is no rounding
-                return "inconclusive", "some array is float32"
-        return "wrong", "one entry" if off.sum() == 1 and off.size > 1 else ""
+    def _like_float32(self, given, value, miss) -> bool:
+        """Most entries off by as little as float32 rounds, none by more, and by no one factor."""
+        ratios = given[value != 0] / value[value != 0] - 1
+        if ratios.size < 2 or (miss > _coarse(value, FLOAT32)).any():
+            return False
+        return np.median(np.abs(ratios)) > 1e-9 and np.ptp(ratios) > 0.1 * np.abs(ratios).max()
 
-    def _no_subgradient(self, slopes: Slopes) -> np.ndarray:
-        """Where entries at kinks are each within their bounds, but not together.
+    def _no_subgradient(self, jump) -> list[int]:
+        """Entries at kinks that are each within their bounds, but not together.
 
         At a tie `x.max()` has slope 1 along both entries at once, so that (1, 1) is none.
         """
-        kinks, found = np.flatnonzero(slopes.kink), np.zeros(len(self.everything), bool)
-        groups = [kinks] if len(kinks) > 1 else []
-        if 2 < len(kinks) <= 6:
-            groups += [np.array(pair) for pair in combinations(kinks, 2)]
+        kinks, found = np.flatnonzero(jump), []
+        groups = [kinks] * (len(kinks) > 1)
+        groups += list(map(np.array, combinations(kinks, 2))) if len(kinks) <= 6 else []
         for group in groups:
-            line = group, self.sizes[group]
-            low, high, error = self.function.nearby(line, NEARBY)
+            low, high, error = self.function.nearby((group, self.sizes[group]), NEARBY)
             given, wide = self.gradient[group] @ self.sizes[group], high - low + error
-            if not low - wide <= given <= high + wide:
-                found[group] = True
+            found += [] if low - wide <= given <= high + wide else list(group)
         return found
 
     # --- random lines -----------------------------------------------------------------------
@@ -142,15 +132,13 @@ class Comparison:
     def quick(self) -> list[Block]:
         blocks = [self._quick(name) for name in self.blocks]
         if len(blocks) > 1 and all(block.verdict in ("ok", "dead") for block in blocks):
-            self.blocks = {
-                **self.blocks,
-                "all together": (slice(0, len(self.sizes)), self.sizes.shape),
-            }
+            whole = slice(0, len(self.sizes)), self.sizes.shape
+            self.blocks["all together"] = whole
             blocks.append(self._quick("all together"))
         return blocks
 
     def _lines(self, indices):
-        """A line with every entry by its size; and one where small entries weigh as much as large."""
+        """Every entry by its size; then so that small entries weigh as much as large ones."""
         yield self.function.everywhere(indices)
         terms = np.abs(self.gradient[indices]) * self.sizes[indices]
         middle = np.sqrt((terms**2).mean())
@@ -159,45 +147,37 @@ class Comparison:
             yield indices, amounts * middle / (terms + 1e-3 * middle)
 
     def _quick(self, name: str) -> Block:
-        where, shape = self.blocks[name]
-        indices, worst = self.everything[where], None
-        for line in self._lines(indices):
-            slope = self.function.along(line)
-            terms = self.gradient[indices] * line[1]
-            size = np.sqrt((terms**2).sum())
-            miss, error = slope.value[0] - terms.sum(), slope.error[0]
-            tolerance = max(self.tolerance * size / len(terms) ** 0.5, error, self.coarse * size)
-            if abs(miss) > tolerance and self.function.method == "complex":
+        (where, shape), found = self.blocks[name], []
+        for line in self._lines(self.everything[where]):
+            value, error, jump = self.function.along(line)
+            terms = self.gradient[line[0]] * line[1]
+            size, miss = np.sqrt((terms**2).sum()), value - terms.sum()
+            tolerance = max((self.tolerance / len(terms) ** 0.5, self.coarse)) * size
+            if abs(miss) > max(tolerance, error) and self.function.method == "complex":
                 error = max(error, self.function.rounding(line))
-                tolerance = max(tolerance, error)
-            size = max(size, abs(slope.value[0]))
-            if slope.jump[0]:
-                self.kinks.append(f"{name} along a random line")
-            if size == 0 or (size <= error and (size <= self.rounding or not terms.any())):
+            tolerance, size = max(tolerance, error), max(size, abs(value))
+            self.kinks += [f"{name} along a random line"] * bool(jump)
+            if size <= error and (size <= self.rounding or not terms.any()):
                 note = "zero up to rounding, both" if size else "exactly zero, both"
                 return Block(name, shape, "dead", 0.0, note)
-            if abs(miss) > 2 * tolerance:
-                worst = line, miss, tolerance, size, slope.jump[0]
-                break
+            if abs(miss) > (tolerance if jump else CLEAR * tolerance) and not jump:
+                return self._off(name, line, miss, tolerance, abs(miss) / size)
             if abs(miss) > tolerance or error > VOUCH * size:
-                note = "differs, but at a kink: move x a little" if slope.jump[0] else "too noisy"
+                note = AT_A_KINK if jump else f"too noisy: {value:.3g} +- {error:.1g}"
                 return Block(name, shape, "inconclusive", abs(miss) / size, note)
-        if worst is None:
-            return Block(name, shape, "ok", abs(miss) / size, "float32" if self.coarse else "")
-        line, miss, tolerance, size, jump = worst
-        relative = abs(miss) / size
-        if jump:
-            note = "differs, but at a kink: move x a little"
-            return Block(name, shape, "inconclusive", relative, note)
+            found.append(abs(miss) / size)
+        return Block(name, shape, "ok", max(found), "float32" if self.coarse else "")
+
+    def _off(self, name, line, miss, tolerance, relative) -> Block:
+        """Wrong along a line: which entries, and is that all?"""
         entries, explained = self._locate(name, line, miss, tolerance)
-        if explained:
-            note = "nothing else is wrong along these lines"
-        elif relative < FLOAT32:
-            return Block(name, shape, "inconclusive", relative, "some array is float32", entries)
-        else:
-            note = "and more than these entries"
+        note = "nothing else is wrong along these lines" if explained else "and more than these"
+        verdict = "wrong"
+        if not explained and relative < FLOAT32:
+            verdict, note = "inconclusive", "some array is float32"
+        elif not explained:
             self._guess_right(name, line, miss)
-        return Block(name, shape, "wrong", relative, note, entries, explained)
+        return Block(name, self.blocks[name][1], verdict, relative, note, entries, explained)
 
     def _locate(self, name, line, miss, tolerance) -> tuple[tuple[Entry, ...], bool]:
         """The entries behind a miss, by bisection, one at a time; and whether they are all.
@@ -206,42 +186,47 @@ class Comparison:
         other, and follow the larger: one entry of P in log2(P) steps.
         """
         where, shape = self.blocks[name]
-        given, entries, full = self.gradient.copy(), [], line
+        given, entries = self.gradient.copy(), []
 
         def missing(part):
-            return self.function.along(part, confirm=False).value[0] - given[part[0]] @ part[1]
+            return self.function.along(part, confirm=False)[0] - given[part[0]] @ part[1]
 
         while abs(miss) > tolerance and len(entries) < 5:
-            part, rest = full, miss
-            while len(part[0]) > 1:
-                half = len(part[0]) // 2
-                left, right = [tuple(a[s] for a in part) for s in (slice(half), slice(half, None))]
-                first = missing(left)
-                part, rest = (
-                    (left, first) if abs(first) >= abs(rest - first) else (right, rest - first)
+            (indices, amounts), rest = line, miss
+            while len(indices) > 1:
+                half = len(indices) // 2
+                first = missing((indices[:half], amounts[:half]))
+                left = abs(first) >= abs(rest - first)
+                half = slice(half) if left else slice(half, None)
+                indices, amounts, rest = (
+                    indices[half],
+                    amounts[half],
+                    first if left else rest - first,
                 )
-            i = int(part[0][0])
-            slope = self.function.each(np.array([i]))
+            i = indices[0]
+            value, error, _ = self.function.each(indices)[:, 0]
             index = located(name, i - self.everything[where][0], shape)
-            entries.append(Entry(index, self.gradient[i], slope.value[0], slope.error[0]))
-            miss -= (slope.value[0] - given[i]) * full[1][full[0] == i][0]
-            given[i] = slope.value[0]
+            entries.append(Entry(index, given[i], value, error))
+            miss -= (value - given[i]) * amounts[0]
+            given[i] = value
         few = 2 * len(entries) <= np.count_nonzero(given[where])
-        explained = few and abs(missing(self.function.everywhere(full[0]))) <= tolerance
-        return tuple(entries), explained
+        return tuple(entries), few and abs(missing(self.function.everywhere(line[0]))) <= tolerance
 
     def _guess_right(self, name, line, miss) -> None:
         """The true gradient, if it is a multiple of the given one, or if it has few entries."""
-        where, shape = self.blocks[name]
-        indices, given = line[0], self.gradient[line[0]]
-        other = self.function.everywhere(indices)
+        given, other = self.gradient[line[0]], self.function.everywhere(line[0])
         here, there = given @ line[1], given @ other[1]
-        slope, second = miss + here, self.function.along(other, confirm=False).value[0]
-        if here and abs(slope * there - second * here) <= 1e-9 * abs(slope * there):
-            right, error = given * (slope / here), 1e-12 * np.abs(given)
-        elif len(indices) <= MANY:
-            slopes = self.function.each(indices)
-            right, error = slopes.value, slopes.error
+        value, second = miss + here, self.function.along(other, confirm=False)[0]
+        if here and abs(value * there - second * here) <= 1e-9 * abs(value * there):
+            right, error = given * (value / here), 1e-12 * np.abs(given)
+        elif len(given) <= MANY:
+            right, error, _ = self.function.each(line[0])
         else:
             return
+        shape = self.blocks[name][1]
         self.right[name] = right.reshape(shape), error.reshape(shape)
+
+
+def _coarse(value, coarse: float):
+    """What rounding to float32 may do to entries: sums round as their larger terms do."""
+    return coarse * (np.abs(value) + np.sqrt((value**2).mean()))

@@ -18,7 +18,7 @@ def of_the_function(function: Function) -> list[Problem]:
     []
     """
     probe, problems = function.x.copy(), []
-    again = function._real(probe)
+    again = function.real(probe)
     if not np.array_equal(probe, function.x):
         problems.append(Problem("input written to", "f writes into its argument"))
     if abs(again - function.value) > 1e-12 * abs(function.value):
