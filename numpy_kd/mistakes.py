@@ -10,7 +10,6 @@ Softmax is written out again here, on purpose: this must not lean on the code it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 
@@ -47,37 +46,35 @@ class Letters:
     soft = property(lambda self: (self.q - self.p) / self.T)  # d KL(p || q) / dz
     hard = property(lambda self: self.q1 - self.y)
     labelled = property(lambda self: "labels" in self.given)
+    taught = property(lambda self: "teacher_logits" in self.given)
 
     @cached_property
     def p(self):
         """What the soft term aims at: the teacher at T, or ready targets, or the labels."""
-        if "teacher_logits" in self.given:
-            return softmax(self.v / self.T)
-        return np.asarray(self.given["targets"]) if "targets" in self.given else self.y
+        ready = np.asarray(self.given["targets"]) if "targets" in self.given else None
+        return softmax(self.v / self.T) if self.taught else self.y if ready is None else ready
 
     def total(self, soft=None, hard=None, weights=None):
         """`(soft_weight T**2 soft + hard_weight hard) / B`, with one part spoiled."""
         default = self.given.get("soft_weight", 1.0), self.given.get("hard_weight", 0.0)
         soft_weight, hard_weight = default if weights is None else weights
         scaled = self.given.get("scale_by_t2", "soft_weight" in self.given)
-        scale = soft_weight * (self.T**2 if scaled else 1.0)
-        result = scale * (self.soft if soft is None else soft)
-        if hard_weight:
-            result = result + hard_weight * (self.hard if hard is None else hard)
-        return result / self.B
+        soft, hard = self.soft if soft is None else soft, hard if hard_weight else 0.0
+        hard = self.hard if hard is None else hard
+        return (soft_weight * (self.T**2 if scaled else 1) * soft + hard_weight * hard) / self.B
 
-    def both(self, soft, hard=()) -> list:
+    def all(self, soft, hard=()) -> list:
         """The total with each of these soft terms and each of these hard ones, but the first."""
         hard = [None, *hard] if self.labelled else [None]
         return [self.total(s, h) for s in soft for h in hard][1:]
 
-    def _size(self, name, *places):
-        if name in self.given:
-            return int(self.given[name])
-        for key, axis in places:
-            if np.ndim(self.given.get(key)) == 2:
-                return np.shape(self.given[key])[axis]
-        raise Unknown(name)
+    def _size(self, name, *places) -> int:
+        sizes = [
+            np.shape(self.given[key])[a] for key, a in places if np.ndim(self.given.get(key)) == 2
+        ]
+        if name not in self.given and not sizes:
+            raise Unknown(name)
+        return int(self.given[name] if name in self.given else sizes[0])
 
 
 def softmax(z, axis=-1):
@@ -102,119 +99,68 @@ def softmax_jacobian(q, r):
 # --- the table ------------------------------------------------------------------------------
 
 FACTORS = [
-    Factor(
-        "T",
-        lambda c: c.temperature,
-        "the 1/T that d(z/T)/dz gives is missing",
-        "there is a 1/T too many",
-    ),
-    Factor(
-        "B",
-        lambda c: Letters(c).B,
-        "a sum over the batch where the mean is meant",
-        "the mean over the batch was taken twice",
-    ),
-    Factor(
-        "N",
-        lambda c: Letters(c).N,
-        "a sum over the classes where a mean is meant",
-        "a mean over the classes as well as over the batch",
-    ),
-    Factor(
-        "soft_weight",
-        lambda c: c.soft_weight,
-        "the soft weight was applied twice",
-        "the soft weight is missing",
-    ),
-    Factor(
-        "hard_weight",
-        lambda c: c.hard_weight,
-        "the hard weight was applied to everything",
-        "the hard weight was divided out",
-    ),
+    Factor("T", lambda c: c.temperature, "the 1/T of d(z/T)/dz is missing", "a 1/T too many"),
+    Factor("B", lambda c: Letters(c).B, "a sum over the batch, not a mean", "two means over it"),
+    Factor("N", lambda c: Letters(c).N, "a sum over the classes", "a mean over the classes"),
+    Factor("soft_weight", lambda c: c.soft_weight, "it was applied twice", "it is missing"),
+    Factor("hard_weight", lambda c: c.hard_weight, "it was applied to all", "it was divided out"),
 ]
 
 
 def _wrong_axis(s):
-    q, p = softmax(s.z / s.T, axis=0), s.p
-    if "teacher_logits" in s.given:
-        p = softmax(s.v / s.T, axis=0)
+    q, p = softmax(s.z / s.T, axis=0), softmax(s.v / s.T, axis=0) if s.taught else s.p
     soft = [s.soft, (q - p) / s.T, (q - s.p) / s.T, (s.q - p) / s.T]
-    return s.both(soft, [softmax(s.z, axis=0) - s.y] if s.labelled else [])
+    return s.all(soft, [softmax(s.z, axis=0) - s.y] if s.labelled else [])
 
 
 def _twice(s):
     """Softmax of what already is one: in q, in p, in both, in the hard term, and in the value."""
-    again, teacher = [softmax(s.q / t) for t in (1, s.T)] + [softmax(s.q1 / s.T)], [s.p]
-    if "teacher_logits" in s.given:
-        teacher += [softmax(s.p / t) for t in (1, s.T)] + [softmax(s.p1 / s.T)]
+    again, teacher = [softmax(s.q), softmax(s.q / s.T), softmax(s.q1 / s.T)], [s.p]
+    teacher += [softmax(s.p), softmax(s.p / s.T), softmax(s.p1 / s.T)] if s.taught else []
     soft = [(q - p) / s.T for q in [s.q, *again] for p in teacher]
     soft += [softmax_jacobian(s.q, again[0] - p) / s.T for p in teacher]
-    q1 = softmax(s.q1)
-    return s.both(soft, [q1 - s.y, softmax_jacobian(s.q1, q1 - s.y)] if s.labelled else [])
+    hard = softmax(s.q1) - s.y if s.labelled else 0 * s.q1
+    return s.all(soft, [hard, softmax_jacobian(s.q1, hard)])
 
 
 def _times_slope(s):
     """The derivative of a sigmoid, q (1 - q), multiplied into one term or both."""
-    soft = [s.soft, s.soft * s.q * (1 - s.q)]
-    return s.both(soft, [s.hard * s.q1 * (1 - s.q1)] if s.labelled else [])
+    hard = [s.hard * s.q1 * (1 - s.q1)] if s.labelled else []
+    return s.all([s.soft, s.soft * s.q * (1 - s.q)], hard)
 
 
-def _scales(s):
+def _squares(s, difference):
     """A squared error is written with or without its 2, a mean over classes, and T's powers."""
-    return [a / t for a in (1, 2, 1 / s.N, 2 / s.N) for t in (1, s.T, s.T**2)]
+    scales = [a / t for a in (1, 2, 1 / s.N, 2 / s.N) for t in (1, s.T, s.T**2)]
+    return [s.total(scale * difference) for scale in scales]
 
 
 def _shuffled(s):
     """Solve the gradient for the teacher's rows, and see whether they are p's in another order."""
-    rest = s.case.gradient - s.total(soft=s.q / s.T)
     unit = s.total(soft=s.p / s.T, hard=0 * s.z) / s.p  # what one unit of p adds
-    rows = -rest / unit
+    rows = (s.total(soft=s.q / s.T) - s.case.gradient) / unit
     order = np.abs(rows[:, None] - s.p[None]).max(axis=-1).argmin(axis=1)
-    straight = list(range(len(order)))
-    if sorted(order) != straight or list(order) == straight:
-        raise Unknown("order")
-    return s.total((s.q - s.p[order]) / s.T)
+    return s.total((s.q - s.p[order]) / s.T) if len(set(order)) == len(order) else []
 
 
-ROWS = [  # a mistake's name, its gradient in the paper's letters, and a sentence
+ROWS = [  # a mistake's name, its gradient in the paper's letters, and what is said of it
     ("no T^2", lambda s: s.total(s.soft / s.T**2), "the soft term lacks its factor T**2"),
-    (
-        "1/T missing",
-        lambda s: s.total(s.soft * s.T),
-        "the soft term lacks the 1/T that d(z/T)/dz gives",
-    ),
-    (
-        "1/T twice",
-        lambda s: s.total(s.soft / s.T),
-        "the soft term is divided by T once too often (a bare q - p does that too)",
-    ),
-    (
-        "q at T = 1",
-        lambda s: [s.total((s.q1 - s.p) / t) for t in (1, s.T)],
-        "the student's softmax in the soft term is taken at T = 1",
-    ),
-    (
-        "p at T = 1",
-        lambda s: s.total((s.q - s.p1) / s.T),
-        "the teacher's softmax is taken at T = 1",
-    ),
+    ("1/T missing", lambda s: s.total(s.soft * s.T), "the soft term lacks the 1/T of d(z/T)/dz"),
+    ("1/T twice", lambda s: s.total(s.soft / s.T), "T**2 and a bare q - p do that too"),
+    ("q at T = 1", lambda s: [s.total((s.q1 - s.p) / t) for t in (1, s.T)], "q of the soft term"),
+    ("p at T = 1", lambda s: s.total((s.q - s.p1) / s.T), "the teacher's softmax is at T = 1"),
     (
         "hard term at T",
         lambda s: [s.total(hard=a * (s.q - s.y)) for a in (1, 1 / s.T, s.T)],
-        "the hard term is taken at T; it belongs at T = 1",
+        "it belongs at T = 1",
     ),
     (
         "weights swapped",
         lambda s: s.total(weights=(s.case.hard_weight, s.case.soft_weight)),
         "soft_weight and hard_weight are swapped",
     ),
-    (
-        "only the hard term",
-        lambda s: s.total(soft=0 * s.z),
-        "the soft term is missing: nothing is learned from the teacher",
-    ),
-    ("only the soft term", lambda s: s.total(hard=0 * s.z), "the hard term is missing"),
+    ("only the hard term", lambda s: s.total(soft=0 * s.z), "nothing is learned from the teacher"),
+    ("only the soft term", lambda s: s.total(hard=0 * s.z), "nothing is learned from the labels"),
     (
         "target not subtracted",
         lambda s: [s.total(s.q / s.T, h) for h in (None, s.q1)] + [s.total(hard=s.q1)],
@@ -228,56 +174,20 @@ ROWS = [  # a mistake's name, its gradient in the paper's letters, and a sentenc
         "it is the gradient of KL(q || p)",
     ),
     ("p and q swapped", lambda s: s.total(-s.soft), "it has p - q where q - p is meant"),
-    ("times q (1 - q)", _times_slope, "a sigmoid's slope q (1 - q) was multiplied in"),
-    (
-        "squared error of logits",
-        lambda s: [s.total(a * (s.z - s.v)) for a in _scales(s)],
-        "it is the gradient of a squared difference of logits",
-    ),
+    ("times q (1 - q)", _times_slope, "a sigmoid's slope was multiplied in"),
+    ("squared error of logits", lambda s: _squares(s, s.z - s.v), "a cost of z - v"),
     (
         "squared error of probabilities",
-        lambda s: [s.total(a * softmax_jacobian(s.q, s.q - s.p)) for a in _scales(s)],
-        "it is the gradient of a squared difference of probabilities",
+        lambda s: _squares(s, softmax_jacobian(s.q, s.q - s.p)),
+        "a cost of q - p",
     ),
     ("teacher rows shuffled", _shuffled, "the teacher's rows belong to other examples"),
     (
         "soft targets hardened",
         lambda s: s.total((s.q - np.eye(s.N)[s.v.argmax(axis=1)]) / s.T),
-        "the teacher's soft targets were hardened by an argmax",
+        "by an argmax of the teacher's",
     ),
 ]
-
-
-def _row(name, pattern, sentence) -> Cause:
-    return Cause(name, lambda case: pattern(Letters(case)), sentence)
-
-
-@dataclass(frozen=True)
-class Spots:
-    """A row of the table that is asked for what the inputs cannot tell apart.
-
-    >>> Spots().spots({"temperature": 1.0})
-    ['T is 1: no mistake in T can be seen']
-    """
-
-    stage = "mind"
-
-    def spots(self, context: Mapping) -> list[str]:
-        """What `blind_spots` says of a context."""
-        return blind_spots(context)
-
-
-CAUSES = [*causes.CAUSES, *FACTORS, *(_row(*row) for row in ROWS), Spots()]
-
-
-def diagnose(gradient, right=None, context: Mapping | None = None, table=None) -> causes.Diagnosis:
-    """`gradcheck.diagnose` with the table of distillation.
-
-    >>> right = np.array([[1.0, -2.0], [0.5, 3.0]])
-    >>> print(diagnose(3 * right, right, dict(temperature=3.0)))
-    times T: T is 3: the 1/T that d(z/T)/dz gives is missing
-    """
-    return causes.diagnose(gradient, right, context, CAUSES if table is None else table)
 
 
 def blind_spots(context: Mapping | None) -> list[str]:
@@ -287,17 +197,16 @@ def blind_spots(context: Mapping | None) -> list[str]:
     ['T is 1: no mistake in T can be seen', 'soft_weight and hard_weight are equal: swapped, they give the same']
     """
     given, spots = dict(context or {}), []
-    if given.get("temperature") == 1:
+    T, sizes = given.get("temperature", 2.5), _sizes(given)
+    if T == 1:
         spots.append("T is 1: no mistake in T can be seen")
     if "soft_weight" in given and given["soft_weight"] == given.get("hard_weight"):
         spots.append("soft_weight and hard_weight are equal: swapped, they give the same")
-    sizes = _sizes(given)
     if sizes.get("B") == 1:
         spots.append("the batch has one row: neither a missing mean nor a wrong axis can be seen")
     if "W" in given and given["W"].shape[0] == given["W"].shape[1]:
         spots.append("W is square: it may be transposed and still fit")
-    T = given.get("temperature", 1)
-    numbers = sizes | {"2": 2} | ({"T": T, "T^2": T**2} if T != 1 else {})
+    numbers = sizes | {"2": 2, "T": T, "T^2": T**2}
     for (a, value), (b, other) in combinations(numbers.items(), 2):
         if value == other != 1:
             spots.append(f"{a} and {b} are both {value:g}: one may pass for the other")
@@ -306,11 +215,28 @@ def blind_spots(context: Mapping | None) -> list[str]:
 
 def _sizes(given: Mapping) -> dict[str, int]:
     """The sizes that are known, by their letters."""
-    if "sizes" in given:
-        inner = {f"sizes[{i}]": size for i, size in enumerate(given["sizes"])}
-        return {"B": Letters(Case(context=given)).B} | inner
     places = (("B", "logits", 0), ("N", "logits", 1), ("D", "x", 1))
-    return {k: np.shape(given[n])[a] for k, n, a in places if np.ndim(given.get(n)) == 2}
+    known = {k: np.shape(given[n])[a] for k, n, a in places if np.ndim(given.get(n)) == 2}
+    inner = {f"sizes[{i}]": size for i, size in enumerate(given.get("sizes", ()))}
+    return {"B": known["B"]} | inner if inner else known
+
+
+def _row(name, pattern, sentence) -> Cause:
+    return Cause(name, lambda case: pattern(Letters(case)), sentence)
+
+
+MIND = Cause("blind spots", lambda case: blind_spots(case.given), stage="mind")
+CAUSES = [*causes.CAUSES, *FACTORS, *(_row(*row) for row in ROWS), MIND]
+
+
+def diagnose(gradient, right=None, context: Mapping | None = None) -> causes.Diagnosis:
+    """`gradcheck.causes.diagnose` with the table of distillation.
+
+    >>> right = np.array([[1.0, -2.0], [0.5, 3.0]])
+    >>> print(diagnose(3 * right, right, dict(temperature=3.0)))
+    times T: T is 3: the 1/T of d(z/T)/dz is missing
+    """
+    return causes.diagnose(gradient, right, context, CAUSES)
 
 
 def fixture(seed: int = 0) -> dict:

@@ -14,7 +14,7 @@ import numpy as np
 
 from numpy_kd import _checks
 from numpy_kd.gradcheck import preconditions
-from numpy_kd.gradcheck.causes import Diagnosis, diagnose
+from numpy_kd.gradcheck.causes import Case, Diagnosis, diagnose
 from numpy_kd.gradcheck.comparison import MANY, Comparison
 from numpy_kd.gradcheck.parameters import Parameters
 from numpy_kd.gradcheck.report import Block, GradientReport, Problem
@@ -199,57 +199,53 @@ def _function(f, params: Parameters, method, scale, rng) -> Function:
     """`f` of the flat vector, with the size of each entry: its own, or that of its block."""
     own, typical = np.abs(params.flat), np.ones(params.flat.size)
     for where, _ in params.blocks.values():
-        alive = own[where][own[where] > 0]
-        typical[where] = np.median(alive) if alive.size else 1.0
+        typical[where] = np.median(own[where][own[where] > 0]) if own[where].any() else 1.0
     own = np.where(own == 0, typical, own)
     if scale is not None:
-        if np.ndim(scale) == 0 and not isinstance(scale, Mapping):
-            own = np.full_like(own, _checks.positive("scale", scale))
-        else:
-            own = params.pack("scale", scale)[0]
-            if not (np.isfinite(own).all() and own.min() > 0):
-                raise ValueError("scale must be positive and finite, and have the shape of x")
-        typical = own
+        given = params.flat * 0 + scale if np.isscalar(scale) else params.pack("scale", scale)[0]
+        if not (np.isfinite(given).all() and given.min() > 0):
+            raise ValueError("scale must be positive and finite, a number or like x")
+        own = typical = given
     return Function(lambda flat: f(params.unpack(flat)), params.flat, own, typical, method, rng)
 
 
 def _check(f, params, gradient, *, level, method, tolerance, scale, context, causes, rng):
+    """Preconditions, then the comparison, then what can be said of a gradient that is wrong."""
     before = {k: v.copy() for k, v in context.items() if isinstance(v, np.ndarray)}
-    given, misfits, dtype, problems = preconditions.of_the_gradient(
-        gradient, params, "gradient", rng
-    )
+    given, misfits, dtype, problems = preconditions.of_the_gradient(gradient, params, rng)
     problems += preconditions.of_the_numbers(given, misfits, params)
-    notes, symmetric = [], preconditions.symmetric_blocks(f, params)
-    if symmetric and not problems:
-        f, given = symmetric.of(f), symmetric.flat(given)
-        notes.append(f"{symmetric}: pairs are moved together, and G + G.T is what is checked")
-    function = _function(f, params, method, scale, rng)
+    f = preconditions.Symmetric(f, params)
+    function = _function(f if f.names else f.f, params, method, scale, rng)
     problems = preconditions.of_the_function(function) + problems
-    blocks, diagnoses, kinks = [], [], []
+    report = GradientReport("")
     if not any(
         p.verdict == "inconclusive" or p.name in ("complex", "not finite") for p in problems
     ):
         fitting = {name: part for name, part in params.blocks.items() if name not in misfits}
-        comparison = Comparison(function, np.nan_to_num(given), fitting, tolerance, dtype)
+        given = f.mean(np.nan_to_num(given))
+        comparison = Comparison(function, given, fitting, tolerance, dtype)
         full = level == "full" or (level == "auto" and given.size <= FULL)
         blocks = (comparison.full() if full else comparison.quick()) if fitting else []
-        kinks = comparison.kinks
         for name, misfit in misfits.items():
             shape = params.blocks[name][1]
             note = f"the gradient has shape {misfit.shape}, {name} has shape {shape}"
             blocks.append(Block(name, shape, "wrong", np.inf, note))
         diagnoses = _diagnoses(comparison, blocks, misfits, params, context, causes)
+        report = replace(report, blocks=tuple(blocks), diagnoses=tuple(diagnoses))
+        report = replace(report, kinks=tuple(comparison.kinks))
     if any(not np.array_equal(context[k], v, equal_nan=True) for k, v in before.items()):
         problems.append(Problem("input written to", "an array of the context was changed"))
-    return GradientReport(
-        f"{function.method}: {function.why}",
-        tuple(blocks),
-        tuple(problems),
-        tuple(diagnoses),
-        tuple(kinks),
-        tuple(_blind_spots(params, context, causes)),
-        function.evaluations,
-        tuple(notes + _precision(function)),
+    said = [f"f insists on a symmetric {name}: G + G.T is what is checked" for name in f.names]
+    digits = -np.log10(function.noise / abs(function.value)) if function.value else 16
+    if function.method == "richardson" and 4 < digits < 9:
+        said.append(f"f is exact to about {digits:.0f} digits: float32 inside?")
+    return replace(
+        report,
+        method=f"{function.method}: {function.why}",
+        problems=tuple(problems),
+        mind=tuple(_blind_spots(params, context, causes)),
+        evaluations=function.evaluations,
+        notes=tuple(said),
     )
 
 
@@ -263,96 +259,76 @@ def _diagnoses(comparison, blocks, misfits, params: Parameters, context, causes)
         right, error = comparison.right.get(block.name, (None, 0.0))
         if block.name in misfits and np.prod(shape) <= MANY:
             slopes = comparison.function.each(np.arange(where.start, where.stop))
-            right, error = slopes[0].reshape(shape), slopes[1].reshape(shape)
+            right, error = slopes[:2].reshape(2, *shape)
         given = misfits.get(block.name, comparison.gradient[where].reshape(shape))
         known = {"x": params.flat[where].reshape(shape), "shape": shape, **context}
         diagnosis = diagnose(given, right, known, causes, error)
         found.setdefault(diagnosis, []).append(block.name)
     if len(params.blocks) == 1:
         return list(found)
-    return [diagnosis.of(", ".join(names)) for diagnosis, names in found.items()]
+    return [
+        replace(d, finding=d.finding and f"{', '.join(n)}: {d.finding}") for d, n in found.items()
+    ]
 
 
 def _blind_spots(params: Parameters, context, causes) -> list[str]:
+    ones = [name for name, (where, _) in params.blocks.items() if (params.flat[where] == 1).all()]
     spots = [
-        f"{name} is 1 in every entry: where a factor {name} is forgotten, nothing shows"
-        for name, (where, _) in params.blocks.items()
-        if (params.flat[where] == 1).all()
+        f"{name} is 1 in every entry: a factor {name} that is forgotten is not seen"
+        for name in ones
     ]
     rows = [row for row in causes or () if row.stage == "mind"]
-    return spots + [spot for row in rows for spot in row.spots(context)]
+    return spots + [spot for row in rows for spot in row.pattern(Case(context=context))]
 
 
-def _precision(function: Function) -> list[str]:
-    digits = -np.log10(function.noise / abs(function.value)) if function.value else 16
-    if function.method == "complex" or not 4 < digits < 9:
-        return []
-    return [f"f is exact to about {digits:.0f} digits, as with float32 inside"]
+def _linear_map(of: Callable, f, params: Parameters, draw, options, context) -> GradientReport:
+    """A function (x, dy) -> dx that must be linear in dy, against the slopes of `f(x) . dy`."""
+    dy, other = draw
+    report = _check(
+        lambda x: (f(x) * dy).sum(),
+        params,
+        lambda x: of(x, dy.copy()),
+        **{**options, "context": {**context, **options["context"]}},
+    )
+
+    def fed(dy):
+        return params.pack("gradient", of(params.unpack(params.flat), dy.copy()))[0].copy()
+
+    finite = np.isfinite(fed(dy)).all()
+    problems = preconditions.of_the_backward_pass(fed, dy, other) if finite else []
+    return replace(report, problems=(*report.problems, *problems))
 
 
 def _backward(f, gradient, params: Parameters, options) -> GradientReport:
     """A backward pass, by random cotangents."""
-    rng, dtype = options["rng"], np.float64
-    dy, other = rng.standard_normal((2, *np.shape(_value(f(params.unpack(params.flat))))))
     try:
         two = len(inspect.signature(gradient).parameters) > 1
     except (TypeError, ValueError):  # some built-in functions tell nothing
         two = True
-
-    def fed(dy, x=None):
-        x = params.unpack(params.flat) if x is None else x
-        if two:
-            return gradient(x, dy.astype(dtype))
-        f(x)
-        return gradient(dy.astype(dtype))
-
-    def flat(dy):
-        return params.pack("gradient", fed(dy))[0].copy()
-
-    context = {"dy": dy, **options["context"]}
-    report = _check(
-        lambda x: (_value(f(x)) * dy).sum(),
-        params,
-        lambda x: fed(dy, x),
-        **{**options, "context": context},
-    )
-    finite = np.isfinite(flat(dy)).all()
-    problems = preconditions.of_the_backward_pass(flat, dy, other) if finite else []
-    return replace(report, problems=(*report.problems, *problems))
+    after = lambda x, dy: (f(x), gradient(dy))[1]  # it may remember what f saw
+    shape = np.shape(_value(f(params.unpack(params.flat))))
+    draw = options["rng"].standard_normal((2, *shape))
+    way = gradient if two else after
+    return _linear_map(way, lambda x: _value(f(x)), params, draw, options, {"dy": draw[0]})
 
 
 def _second_order(f, params: Parameters, product, options) -> GradientReport:
     """A Hessian-vector product, by the slopes of the gradient along a random vector."""
-    n, rng = params.flat.size, options["rng"]
-
-    def gradient(x):
-        result = f(x)
-        result = result[1] if isinstance(result, tuple) and np.size(result[0]) == 1 else result
-        return params.pack("f's gradient", result)[0]
-
-    if np.size(_value(f(params.unpack(params.flat)))) == 1 != n and not isinstance(
-        f(params.unpack(params.flat)), tuple
-    ):
+    n, first = params.flat.size, f(params.unpack(params.flat))
+    both = isinstance(first, tuple) and np.size(first[0]) == 1
+    if not both and np.size(first) == 1 < n:
         raise ValueError(
             "with order=2 f must return a gradient, or (value, gradient), got a number"
         )
     if not callable(product):
         H = np.asarray(product, dtype=float).reshape(n, n)
         product = lambda x, v: params.unpack(H @ params.pack("v", v)[0])
-    v, other = rng.standard_normal((2, n))
-    report = _check(
-        lambda x: gradient(x) @ v, params, lambda x: product(x, params.unpack(v)), **options
-    )
-
-    def flat(v):
-        x = params.unpack(params.flat)
-        return params.pack("gradient", product(x, params.unpack(v)))[0].copy()
-
-    problems = []
-    if np.isfinite(flat(v)).all():
-        problems = preconditions.of_the_backward_pass(flat, v, other)
-        there, back = other @ flat(v), v @ flat(other)
-        if abs(there - back) > 1e-7 * np.abs(other * flat(v)).sum():
-            said = "a Hessian is symmetric, and this one is not"
-            problems.append(Problem("not symmetric", said))
-    return replace(report, problems=(*report.problems, *problems))
+    gradient = lambda x: params.pack("f's gradient", f(x)[1] if both else f(x))[0]
+    times = lambda x, v: product(x, params.unpack(v))
+    v, u = draw = options["rng"].standard_normal((2, n))
+    report = _linear_map(times, gradient, params, draw, options, {})
+    Hv, Hu = (params.pack("gradient", times(params.unpack(params.flat), w))[0] for w in (v, u))
+    if abs(u @ Hv - v @ Hu) > 1e-7 * np.abs(u * Hv).sum():
+        problem = Problem("not symmetric", "a Hessian is symmetric, and this one is not")
+        report = replace(report, problems=(*report.problems, problem))
+    return report

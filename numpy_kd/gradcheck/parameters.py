@@ -23,60 +23,58 @@ class Parameters:
     """
 
     def __init__(self, params, name: str = "x", blocks: Mapping | None = None):
-        self.structure, self.name = params, name
-        leaves = dict(_leaves(params, "" if _is_tree(params) else name))
-        if not leaves:
-            raise ValueError(f"{name} must hold at least one array, got {params!r}")
-        self.blocks, start, parts = {}, 0, []
-        for key, leaf in leaves.items():
-            leaf = _checks.finite(key, _real(key, leaf))
+        self.structure, self.name, self.blocks, parts = params, name, {}, [np.zeros(0)]
+        self.tree, start = _is_tree(params), 0
+        for key, leaf in _leaves(params, "" if self.tree else name):
+            leaf = _checks.finite(key, _numbers(key, leaf))
+            if leaf.dtype.kind == "c":
+                raise ValueError(
+                    f"{key} must be real, got dtype {leaf.dtype}: pass its real and imaginary "
+                    "parts, as in {'re': z.real, 'im': z.imag}, and the derivatives by each"
+                )
             self.blocks[key] = slice(start, start + leaf.size), leaf.shape
-            parts.append(leaf.astype(np.float64).ravel())
             start += leaf.size
-        self.flat = np.concatenate(parts)
+            parts.append(leaf.astype(np.float64).ravel())
+        if not self.blocks:
+            raise ValueError(f"{name} must hold at least one array, got {params!r}")
+        self.leaves, self.flat = self.blocks, np.concatenate(parts)
         if blocks is not None:
             self.blocks = _covering(blocks, start)
 
     def unpack(self, flat):
         """The structure with the numbers of `flat`, which it does not share memory with."""
-        leaves = iter(_sizes(self.structure, flat.copy()))
-        return _rebuilt(self.structure, leaves)
+        parts = (flat[where].reshape(shape).copy() for where, shape in self.leaves.values())
+        return _rebuilt(self.structure, parts)
 
     def pack(self, what: str, given) -> tuple[np.ndarray, dict, np.dtype]:
-        """A structure like this one as a flat vector; the arrays of another shape; the coarsest dtype.
+        """A structure like this one as a flat vector; the arrays of another shape; its coarsest type.
 
         A `ValueError` where the structure itself differs, or where a leaf is no array of numbers.
         """
-        tree = _is_tree(self.structure)
-        if given is None or _is_tree(given) != tree:
-            needed = f"a {type(self.structure).__name__}" if tree else "an array"
-            raise ValueError(f"{what} must be {needed} like {self.name}, got {_said(given)}")
-        leaves = dict(_leaves(given, "" if tree else self.name))
-        shapes = {name: leaf.shape for name, leaf in _arrays(self.structure, self.name).items()}
-        if set(leaves) != set(shapes):
-            missing, more = sorted(set(shapes) - set(leaves)), sorted(set(leaves) - set(shapes))
+        if given is None or _is_tree(given) != self.tree:
+            needed = f"a {type(self.structure).__name__}" if self.tree else "an array"
+            got = "None" if given is None else f"a {type(given).__name__}"
+            raise ValueError(f"{what} must be {needed} like {self.name}, got {got}")
+        leaves = dict(_leaves(given, "" if self.tree else self.name))
+        missing, unknown = (
+            sorted(set(self.leaves) - set(leaves)),
+            sorted(set(leaves) - set(self.leaves)),
+        )
+        if missing or unknown:
             raise ValueError(
-                f"{what} must have the entries of {self.name}, {sorted(shapes)}; "
-                f"missing {missing}, unknown {more}"
+                f"{what} must have the entries of {self.name}, {list(self.leaves)}; "
+                f"missing {missing}, unknown {unknown}"
             )
-        parts, misfits, dtypes = [], {}, []
-        for name, shape in shapes.items():
-            leaf = _number_array(f"{what} of {name}", leaves[name])
-            dtypes.append(leaf.dtype)
-            if leaf.shape != shape:
-                misfits[name], leaf = leaf, np.full(shape, np.nan)
-            parts.append(leaf.ravel())
-        coarsest = max(dtypes, key=lambda dtype: np.finfo(dtype).eps)
-        return np.concatenate(parts), misfits, coarsest
+        arrays = {name: _numbers(f"{what} of {name}", leaves[name]) for name in self.leaves}
+        misfits = {n: a for n, a in arrays.items() if a.shape != self.leaves[n][1]}
+        holes = {name: np.full(self.leaves[name][1], np.nan) for name in misfits}
+        flat = np.concatenate([a.ravel() for a in (arrays | holes).values()])
+        dtypes = (array.dtype for array in arrays.values())
+        return flat, misfits, max(dtypes, key=lambda dtype: np.finfo(dtype).eps)
 
     def block_of(self, i: int) -> str:
         """The name of the block that holds an entry of the flat vector."""
         return next(n for n, (where, _) in self.blocks.items() if where.start <= i < where.stop)
-
-    def where(self, i: int) -> str:
-        """The name and index of an entry of the flat vector."""
-        where, shape = self.blocks[self.block_of(i)]
-        return located(self.block_of(i), i - where.start, shape)
 
 
 def located(name: str, i: int, shape) -> str:
@@ -89,75 +87,47 @@ def located(name: str, i: int, shape) -> str:
 
 
 def _is_tree(x) -> bool:
-    if isinstance(x, (list, tuple)):
-        return any(isinstance(item, (np.ndarray, Mapping)) or _is_tree(item) for item in x)
-    return isinstance(x, Mapping)
+    """Whether it holds arrays, rather than being one: a list of numbers is an array."""
+    inside = isinstance(x, (list, tuple)) and any(
+        isinstance(item, np.ndarray) or _is_tree(item) for item in x
+    )
+    return inside or isinstance(x, Mapping)
 
 
 def _leaves(x, name: str):
-    if isinstance(x, Mapping):
+    if not _is_tree(x):
+        yield name, x
+    elif isinstance(x, Mapping):
         for key, item in x.items():
             yield from _leaves(item, f"{name}.{key}" if name else str(key))
-    elif _is_tree(x):
+    else:
         for i, item in enumerate(x):
             yield from _leaves(item, f"{name}[{i}]")
-    else:
-        yield name, x
-
-
-def _arrays(structure, name) -> dict[str, np.ndarray]:
-    tree = _is_tree(structure)
-    return {key: np.asarray(leaf) for key, leaf in _leaves(structure, "" if tree else name)}
-
-
-def _sizes(structure, flat):
-    start = 0
-    for leaf in _arrays(structure, "x").values():
-        yield flat[start : start + leaf.size].reshape(leaf.shape)
-        start += leaf.size
 
 
 def _rebuilt(structure, leaves):
+    if not _is_tree(structure):
+        return next(leaves)
     if isinstance(structure, Mapping):
         return {key: _rebuilt(item, leaves) for key, item in structure.items()}
-    if _is_tree(structure):
-        items = [_rebuilt(item, leaves) for item in structure]
-        kind = type(structure)
-        return kind(*items) if hasattr(structure, "_fields") else kind(items)
-    return next(leaves)
+    items = [_rebuilt(item, leaves) for item in structure]
+    return type(structure)(*items) if hasattr(structure, "_fields") else type(structure)(items)
 
 
-def _real(name: str, x) -> np.ndarray:
-    x = _number_array(name, x)
-    if x.dtype.kind == "c":
-        raise ValueError(
-            f"{name} must be real, got dtype {x.dtype}: pass its real and imaginary parts, "
-            "as in {'re': z.real, 'im': z.imag}, and the derivatives by each"
-        )
-    return x
-
-
-def _number_array(name: str, x) -> np.ndarray:
+def _numbers(name: str, x) -> np.ndarray:
     if x is None:
         raise ValueError(f"{name} must be an array of numbers, got None")
     return _checks.float_array(name, x)
-
-
-def _said(x) -> str:
-    return f"a {type(x).__name__}" if x is not None else "None"
 
 
 def _covering(blocks: Mapping, length: int) -> dict:
     """Blocks that hold every entry exactly once, or a `ValueError`."""
     times = np.zeros(length, int)
     for name, (where, shape) in blocks.items():
-        size = len(range(*where.indices(length)))
-        if size != int(np.prod(shape)) or where.stop > length:
+        if len(times[where]) != np.prod(shape) or where.stop > length:
             raise ValueError(f"blocks must fit: {name} has {where} and shape {shape}")
         times[where] += 1
-    if (times != 1).any():
-        i = int(np.argmax(times != 1))
-        raise ValueError(
-            f"blocks must hold every one of the {length} entries once; entry {i} is held {times[i]} times"
-        )
+    for i in np.flatnonzero(times != 1):
+        held = f"entry {i} is held {times[i]} times"
+        raise ValueError(f"blocks must hold each of the {length} entries once; {held}")
     return dict(blocks)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from numpy_kd.gradcheck.parameters import Parameters
+from numpy_kd.gradcheck.parameters import Parameters, located
 from numpy_kd.gradcheck.report import Problem
 from numpy_kd.gradcheck.slopes import Function
 
@@ -30,37 +30,39 @@ def of_the_function(function: Function) -> list[Problem]:
     return problems
 
 
-def of_the_gradient(gradient, params: Parameters, what: str, rng):
+def of_the_gradient(gradient, params: Parameters, rng):
     """(flat gradient, arrays of another shape, dtype, problems): what a function of it does wrong.
 
     >>> params = Parameters(np.ones(2))
-    >>> of_the_gradient(lambda x: 2 * x, params, "gradient", np.random.default_rng(0))[0]
+    >>> of_the_gradient(lambda x: 2 * x, params, np.random.default_rng(0))[0]
     array([2., 2.])
     """
     if not callable(gradient):
-        return *params.pack(what, gradient), []
-    problems, probe = [], params.unpack(params.flat)
+        return *params.pack("gradient", gradient), []
+
+    def asked(flat):
+        return params.pack("gradient", gradient(params.unpack(flat)))[0]
+
+    probe, problems = params.unpack(params.flat), []
     result = gradient(probe)
-    given = params.pack(what, result)
-    given = given[0].copy(), {k: v.copy() for k, v in given[1].items()}, given[2]
-    if not np.array_equal(Parameters(probe, params.name).flat, params.flat):
+    given, misfits, dtype = params.pack("gradient", result)
+    given, misfits = given.copy(), {name: misfit.copy() for name, misfit in misfits.items()}
+    if not np.array_equal(params.pack(params.name, probe)[0], params.flat):
         problems.append(Problem("input written to", "the gradient writes into its argument"))
-    again = params.pack(what, gradient(params.unpack(params.flat)))[0]
-    if not _same(again, given[0]):
-        sentence = "the gradient is stochastic: called twice at the same point, it is not the same"
-        return *given, [*problems, Problem("stochastic", sentence, "inconclusive")]
-    elsewhere = params.flat * (1 + 1e-3 * rng.standard_normal(params.flat.shape))
+    if not _same(asked(params.flat), given):
+        said = "the gradient is stochastic: called twice at the same point, it is not the same"
+        return given, misfits, dtype, [*problems, Problem("stochastic", said, "inconclusive")]
     try:
-        gradient(params.unpack(elsewhere))
+        asked(params.flat * (1 + 1e-3 * rng.standard_normal(params.flat.shape)))
     except Exception:  # noqa: BLE001 (it may refuse that point, and then nothing can be said)
-        return *given, problems
-    if not np.array_equal(params.pack(what, result)[0], given[0], equal_nan=True):
-        sentence = "a later call writes into the array that this one returned"
-        problems.append(Problem("buffer reused", sentence))
-    if not _same(params.pack(what, gradient(params.unpack(params.flat)))[0], given[0]):
-        sentence = "the gradient at x is another one after a call elsewhere"
-        problems.append(Problem("stale cache", sentence))
-    return *given, problems
+        return given, misfits, dtype, problems
+    if not np.array_equal(params.pack("gradient", result)[0], given, equal_nan=True):
+        said = "a later call writes into the array that this one returned"
+        problems.append(Problem("buffer reused", said))
+    if not _same(asked(params.flat), given):
+        said = "the gradient at x is another one after a call elsewhere"
+        problems.append(Problem("stale cache", said))
+    return given, misfits, dtype, problems
 
 
 def of_the_numbers(given, misfits, params: Parameters) -> list[Problem]:
@@ -72,51 +74,44 @@ def of_the_numbers(given, misfits, params: Parameters) -> list[Problem]:
     """
     if given.dtype.kind == "c":
         return [Problem("complex", "the gradient is complex, x is real")]
-    for i in np.flatnonzero(~np.isfinite(given)):
-        if params.block_of(i) not in misfits:
-            return [Problem("not finite", f"the gradient is {given[i]} at {params.where(i)}")]
+    for name, (where, shape) in params.blocks.items():
+        for i in np.flatnonzero(~np.isfinite(given[where])) if name not in misfits else ():
+            place = located(name, i, shape)
+            return [Problem("not finite", f"the gradient is {given[where][i]} at {place}")]
     return []
 
 
-class symmetric_blocks:
+class Symmetric:
     """The square blocks that `f` insists on finding symmetric; false where there is none.
 
     >>> f = lambda A: np.trace(A @ A) if np.array_equal(A, A.T) else np.nan
-    >>> print(symmetric_blocks(f, Parameters(np.eye(2))))
-    f insists on a symmetric x
+    >>> Symmetric(f, Parameters(np.eye(2))).names
+    ['x']
     """
 
-    def __init__(self, f, params: Parameters):
-        self.params, self.names = params, []
+    def __init__(self, f: Callable, params: Parameters):
+        self.f, self.params, self.names = f, params, []
         for name, (where, shape) in params.blocks.items():
             block = params.flat[where].reshape(shape)
-            if len(shape) != 2 or shape[0] != shape[1] < 2 or not np.array_equal(block, block.T):
-                continue
-            moved = params.flat.copy()
-            moved[where.start + 1] += 1e-3 * np.abs(block).max()
-            self.names.append(name)
-            if not _refuses(f, params, moved) or _refuses(f, params, self.flat(moved)):
-                self.names.remove(name)
+            if shape == shape[::-1] and len(shape) == 2 < block.size and (block == block.T).all():
+                moved = params.flat.copy()
+                moved[where.start + 1] += 1e-3 * np.abs(block).max()
+                self.names.append(name)
+                if not _refuses(f, params, moved) or _refuses(f, params, self.mean(moved)):
+                    self.names.remove(name)
 
-    def __bool__(self) -> bool:
-        return bool(self.names)
+    def mean(self, flat):
+        """`flat` with the mean of each pair in place of both."""
+        flat = flat.copy()
+        for where, shape in map(self.params.blocks.get, self.names):
+            block = flat[where].reshape(shape)
+            flat[where] = ((block + block.T) / 2).ravel()
+        return flat
 
-    def __str__(self) -> str:
-        return f"f insists on a symmetric {' and '.join(self.names)}"
-
-    def flat(self, x):
-        """`x` with the mean of each pair in place of both."""
-        x = x.copy()
-        for name in self.names:
-            where, shape = self.params.blocks[name]
-            block = x[where].reshape(shape)
-            x[where] = ((block + block.T) / 2).ravel()
-        return x
-
-    def of(self, f: Callable) -> Callable:
-        """`f`, given symmetric blocks whatever is moved."""
-        params = self.params
-        return lambda x: f(params.unpack(self.flat(params.pack(params.name, x)[0])))
+    def __call__(self, x):
+        """`f`, given symmetric blocks whatever was moved."""
+        flat = self.params.pack(self.params.name, x)[0]
+        return self.f(self.params.unpack(self.mean(flat)) if self.names else x)
 
 
 def _refuses(f, params: Parameters, flat) -> bool:

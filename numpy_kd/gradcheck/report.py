@@ -103,8 +103,8 @@ class GradientReport:
         return sorted(entries, key=lambda e: -abs(e.analytic - e.numerical))[:5]
 
     @property
-    def findings(self) -> tuple[str, ...]:
-        return tuple(finding for diagnosis in self.diagnoses for finding in diagnosis.findings)
+    def findings(self) -> list[str]:
+        return [diagnosis.finding for diagnosis in self.diagnoses if diagnosis.finding]
 
     @property
     def causes(self) -> list[str]:
@@ -127,53 +127,34 @@ class GradientReport:
         kinked = ", but for the kinks, where there is none" * bool(self and self.kinks)
         return f"{self.verdict}: {BROKEN if broken else SAID[self.verdict]}{kinked}"
 
-    def _facts(self) -> list[tuple[str, str]]:
+    def __str__(self) -> str:
         facts = [("problem", problem.sentence) for problem in self.problems]
         facts += [("measured", finding) for finding in self.findings]
         facts += [("diagnosis", str(d)) for d in self.diagnoses if str(d)]
         facts += [("note", note) for note in self.notes]
-        if self.kinks:
-            more = f" and {len(self.kinks) - 5} more" if len(self.kinks) > 5 else ""
-            facts.append(("kinks", f"no derivative at {'; '.join(self.kinks[:5])}{more}"))
+        kinks = "; ".join(self.kinks[:5]) + f" and {len(self.kinks) - 5} more" * (
+            len(self.kinks) > 5
+        )
+        facts += [("kinks", f"no derivative at {kinks}")] * bool(kinks)
         facts += [("mind", spot) for spot in self.mind]
-        return [*facts, ("method", f"{self.method}; {self.evaluations:,} evaluations of f")]
-
-    def _tables(self) -> list[list[tuple[str, ...]]]:
+        facts += [("method", f"{self.method}; {self.evaluations:,} evaluations of f")]
+        lines = [fill(f"  {n:<9}  {text}", 100, subsequent_indent=" " * 13) for n, text in facts]
         blocks = [("block", "shape", "error", "verdict")]
         for b in self.blocks:
-            shape = " x ".join(map(str, b.shape)) or "number"
-            verdict = f"{b.verdict}, {b.note}" if b.note else b.verdict
-            blocks.append((b.name, shape, f"{b.error:.1e}", verdict))
+            shape, note = " x ".join(map(str, b.shape)) or "number", f", {b.note}" * bool(b.note)
+            blocks.append((b.name, shape, f"{b.error:.1e}", b.verdict + note))
         worst = [("worst entries", "given", "numerical", "ratio")]
-        worst += [
-            (e.where, f"{e.analytic + 0.0:.9g}", f"{e.numerical:.9g}", f"{e.ratio + 0.0:.7f}")
-            for e in self.worst
-        ]
-        return [table for table in (blocks, worst) if len(table) > 1]
-
-    def __str__(self) -> str:
-        lines = [self.headline]
-        for name, text in self._facts():
-            lines.append(fill(f"  {name:<9}  {text}", 100, subsequent_indent=" " * 13))
-        for table in self._tables():
+        for e in self.worst:
+            given, numerical = f"{e.analytic + 0.0:.9g}", f"{e.numerical + 0.0:.9g}"
+            worst.append((e.where, given, numerical, f"{e.ratio + 0.0:.7f}"))
+        for table in (blocks, worst):
             widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-            lines += [
-                "  " + "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True))
-                for row in table
-            ]
-        return "\n".join(line.rstrip() for line in lines)
+            for row in table if len(table) > 1 else ():
+                cells = (f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True))
+                lines.append(f"  {'  '.join(cells)}".rstrip())
+        return "\n".join([self.headline, *lines])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        left = "style='text-align:left'"
-        facts = "".join(
-            f"<tr><th {left}>{escape(name)}</th><td {left}>{escape(text)}</td></tr>"
-            for name, text in self._facts()
-        )
-        html = f"<p>{escape(self.headline)}</p><table>{facts}</table>"
-        for table in self._tables():
-            rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in table]
-            rows[0] = rows[0].replace("td>", "th>")
-            html += f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
-        return f"<div>{html}</div>"
+        return f"<pre>{escape(str(self))}</pre>"

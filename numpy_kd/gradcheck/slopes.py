@@ -190,7 +190,7 @@ class Function:
                 f"differences give {other[0, excess.argmax()]:.6g}: f drops an imaginary part "
                 "(abs, norm, var, .real, conj?)"
             )
-        except Exception as error:  # noqa: BLE001 (f may raise what it likes)
+        except Exception as error:
             if asked:
                 raise
             why = f"f refuses complex numbers ({type(error).__name__}: {error})"
