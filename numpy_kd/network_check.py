@@ -8,8 +8,7 @@ backward pass are a table of their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -54,39 +53,37 @@ def check_network(
     ok
     """
     _checks.one_of("level", level, ("auto", "full", "quick"))
-    rng, context = _checks.generator("rng", rng), dict(context or {})
-    run, causes = (
-        _Run(mlp, x, loss, training),
-        [*LAYERS, *mistakes.CAUSES] if causes is None else causes,
-    )
-    with run.restoring():
+    rng, kept = _checks.generator("rng", rng), (mlp.parameters.copy(), mlp.gradient.copy())
+    run = _Run(mlp, x, loss, training)
+    try:
         mind = run.leave_ones(rng)
-        run.logits(run.other)  # so that whatever is remembered from the first pass is not of x
-        logits = run.logits().copy()
-        context = {"logits": logits, "sizes": getattr(mlp, "sizes", logits.shape[1:]), **context}
-        options = {"rng": rng, "context": context, "causes": causes}
+        run.forward(run.other)  # so that whatever is remembered from the first pass is not of x
+        logits = run.forward(run.x).copy()
+        context = {"logits": logits, "sizes": getattr(mlp, "sizes", ()), **(context or {})}
+        options = {"rng": rng, "context": context}
+        options["causes"] = [*LAYERS, *mistakes.CAUSES] if causes is None else causes
         few = "full" if logits.size <= FEW else "quick"
-        of_loss = check_gradient(
-            lambda z: loss(z)[0],
-            logits,
-            lambda z: loss(z)[1],
-            level=few,
-            name="dlogits",
-            **options,
-        )
+        values, gradients = (lambda z: loss(z)[0]), (lambda z: loss(z)[1])
+        of_loss = check_gradient(values, logits, gradients, level=few, name="dlogits", **options)
         if not of_loss:  # then what lies before it is checked with a random cotangent instead
-            run.cotangent = rng.standard_normal(logits.shape).astype(logits.dtype)
-        problems = run.problems(rng)
-        gradient = run.backward(run.dlogits(logits))
+            dy = rng.standard_normal(logits.shape).astype(logits.dtype)
+            run.loss = lambda z: ((z * dy).sum(), dy)
+        problems, gradient = run.problems(rng), run.backward(run.loss(logits)[1])
+        blocks = mlp.blocks
         whole = check_gradient(
-            run.value, run.theta, gradient, level=level, blocks=mlp.blocks, **options
+            run.value, run.theta, gradient, level=level, blocks=blocks, **options
         )
-        explained = all(b.explained for b in whole.blocks if b.verdict == "wrong")
-        parts = None
-        if not explained or any(problem.verdict == "wrong" for problem in problems):
-            parts = _layer_by_layer(run, rng, context, causes)
-        report = _joined(of_loss, whole, parts, problems, _kinks(run))
-        return replace(report, mind=(*of_loss.mind, *mind))
+        parts, notes = [], []
+        single = all(b.explained for b in whole.blocks if b.verdict == "wrong")
+        if not single or any(problem.verdict == "wrong" for problem in problems):
+            parts = [report for report in _layers(run, options) if report.verdict == "wrong"]
+            names = ", ".join(block.name for part in parts for block in part.blocks)
+            notes = ["checked alone, every layer is right: look at what joins them"]
+            notes = [f"checked alone, these are wrong: {names}"] if names else notes
+        return _joined(of_loss, whole, parts, problems, notes, mind)
+    finally:
+        mlp.parameters[...], mlp.gradient[...] = kept
+        mlp.state = run.state
 
 
 def assert_network(mlp, x, loss: Callable, **options) -> GradientReport:
@@ -103,23 +100,19 @@ def assert_network(mlp, x, loss: Callable, **options) -> GradientReport:
     return report
 
 
-def _joined(of_loss, whole, parts, problems, kinks) -> GradientReport:
+def _joined(of_loss, whole, parts, problems, notes, mind) -> GradientReport:
     """The report on a network: its loss, its parameters, and the layers that are wrong alone."""
-    notes = [*of_loss.notes, *whole.notes]
-    if whole.verdict == "wrong" and parts is not None:
-        names = ", ".join(block.name for part in parts for block in part.blocks)
-        alone = "checked alone, every layer is right: look at what joins them"
-        notes.append(f"checked alone, these are wrong: {names}" if names else alone)
     same = of_loss.method.split(":")[0] == whole.method.split(":")[0]
-    diagnoses = [d for part in parts or () for d in part.diagnoses] or list(whole.diagnoses)
+    diagnoses = [d for part in parts for d in part.diagnoses] or whole.diagnoses
     return replace(
         whole,
         method=whole.method if same else f"for the loss {of_loss.method}; then {whole.method}",
         blocks=of_loss.blocks + whole.blocks,
         problems=(*of_loss.problems, *whole.problems, *problems),
         diagnoses=(*of_loss.diagnoses, *diagnoses),
-        kinks=(*of_loss.kinks, *kinks, *whole.kinks),
-        notes=tuple(dict.fromkeys(notes)),
+        kinks=of_loss.kinks + whole.kinks,
+        mind=(*of_loss.mind, *mind),
+        notes=tuple(dict.fromkeys((*of_loss.notes, *whole.notes, *notes))),
         evaluations=of_loss.evaluations + whole.evaluations,
     )
 
@@ -128,83 +121,63 @@ class _Run:
     """A network and a loss as one function of the flat parameters, always in the same state."""
 
     def __init__(self, mlp, x, loss, training):
-        self.mlp, self.loss, self.training, self.cotangent = mlp, loss, training, None
+        self.mlp, self.loss, self.training, self.state = mlp, loss, training, mlp.state
         self.dtype, self.theta = mlp.parameters.dtype, mlp.parameters.astype(np.float64)
         self.x = np.asarray(x, self.dtype)
         self.other = self.x[::-1] * 1.5 + 0.25  # an input of the same size, to look for memory
-        self.state = mlp.state
-        self.complex = mlp.astype(np.complex128)
         # the real function is the network itself, unless it is too coarse for differences
-        self.real = mlp if self.dtype == np.float64 else mlp.astype(np.float64)
-
-    @contextmanager
-    def restoring(self):
-        kept = self.mlp.parameters.copy(), self.mlp.gradient.copy()
-        try:
-            yield
-        finally:
-            self.mlp.parameters[...], self.mlp.gradient[...] = kept
-            self.mlp.state = self.state
+        real = mlp if self.dtype == np.float64 else mlp.astype(np.float64)
+        self.nets = {"f": real, "c": mlp.astype(np.complex128)}
 
     def leave_ones(self, rng) -> list[str]:
         """Blocks that are 1 throughout get other values, where a forgotten factor shows."""
         ones = [n for n, (where, _) in self.mlp.blocks.items() if (self.theta[where] == 1).all()]
-        for name in ones:
-            where = self.mlp.blocks[name][0]
-            self.theta[where] = rng.uniform(0.7, 1.4, self.theta[where].shape).astype(self.dtype)
-        self.mlp.parameters[...] = self.theta
+        for where, shape in map(self.mlp.blocks.get, ones):
+            self.theta[where] = rng.uniform(0.7, 1.4, shape).astype(self.dtype).ravel()
         return [f"{name} is 1 in every entry: it was checked at other values" for name in ones]
 
-    def at(self, theta):
+    def at(self, theta, net=None):
         """The network of theta's type, with these parameters."""
-        net = self.complex if np.iscomplexobj(theta) else self.real
-        net.parameters[...] = theta
-        net.state = self.state
+        net = self.nets[theta.dtype.kind] if net is None else net
+        net.parameters[...], net.state = theta, self.state
         return net
 
     def value(self, theta):
-        logits = self.at(theta).forward(self.x, self.training)
-        return self.loss(logits)[0] if self.cotangent is None else (logits * self.cotangent).sum()
+        return self.loss(self.at(theta).forward(self.x, self.training))[0]
 
-    def logits(self, x=None):
-        self.mlp.parameters[...] = self.theta
-        self.mlp.state = self.state
-        return self.mlp.forward(self.x if x is None else x, self.training)
+    def forward(self, x):
+        return self.at(self.theta, self.mlp).forward(x, self.training)
 
-    def dlogits(self, logits):
-        return self.loss(logits)[1] if self.cotangent is None else self.cotangent
-
-    def backward(self, dlogits):
-        self.logits()
+    def backward(self, dlogits, between=None):
+        self.forward(self.x)
+        if between is not None:
+            self.mlp.forward(between, False)
         self.mlp.backward(dlogits)
         return self.mlp.gradient.copy()
 
     def problems(self, rng) -> list[Problem]:
         """What does not depend on any number: memory, linearity, and what is written to."""
-        x, parameters = self.x.copy(), self.mlp.parameters.copy()
-        if not _close(self.logits().copy(), self.logits()):
-            again = "the logits differ when asked again: does a dropout draw a new mask?"
-            return [Problem("stochastic", again, "inconclusive")]
-        logits = self.logits(self.other)
+        x, first = self.x.copy(), self.forward(self.x).copy()
+        if not _close(first, self.forward(self.x)):
+            said = "the logits differ when asked again: does a dropout draw a new mask?"
+            return [Problem("stochastic", said, "inconclusive")]
+        dy, other = rng.standard_normal((2, *first.shape)).astype(self.dtype)
+        logits = self.forward(self.other)
         kept = logits.copy()
-        dy, other = rng.standard_normal((2, *logits.shape)).astype(self.dtype)
         self.mlp.backward(other)
-        first, problems = self.backward(dy), []
+        gradient, found = self.backward(dy), []
         if not np.array_equal(logits, kept):
-            problems.append(Problem("buffer reused", "a later forward pass overwrote the logits"))
-        if not _close(self.backward(dy), first):
-            memory = "the gradient depends on which passes were made before: a stale cache?"
-            problems.append(Problem("stale cache", memory))
-        self.logits()
-        self.mlp.forward(self.other, False)
-        self.mlp.backward(dy)
-        if not _close(self.mlp.gradient, first):
-            between = "an inference pass between forward and backward changes the gradient"
-            problems.append(Problem("stale cache", between))
-        if not np.array_equal(self.x, x) or not np.array_equal(self.mlp.parameters, parameters):
-            problems.append(Problem("input written to", "a pass changed x or the parameters"))
+            found.append(Problem("buffer reused", "a later forward pass overwrote the logits"))
+        if not _close(self.backward(dy), gradient):
+            said = "the gradient depends on which passes were made before: a stale cache?"
+            found.append(Problem("stale cache", said))
+        if not _close(self.backward(dy, self.other), gradient):
+            said = "an inference pass between forward and backward changes the gradient"
+            found.append(Problem("stale cache", said))
+        if not (np.array_equal(self.x, x) and np.array_equal(self.mlp.parameters, self.theta)):
+            found.append(Problem("input written to", "a pass changed x or the parameters"))
         loose = 1e4 * float(np.finfo(self.dtype).eps)
-        return problems + preconditions.of_the_backward_pass(self.backward, dy, other, loose)
+        return found + preconditions.of_the_backward_pass(self.backward, dy, other, loose)
 
 
 def _close(a, b) -> bool:
@@ -214,70 +187,51 @@ def _close(a, b) -> bool:
 # --- each layer alone -------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """One array of one layer, as a function to check: its name, `f`, the point, the gradient."""
-
-    name: str
-    f: Callable
-    x: np.ndarray
-    gradient: np.ndarray
-    context: dict
-
-
-def _layer_by_layer(run: _Run, rng, context, causes) -> list[GradientReport]:
-    """The layers that are wrong when checked alone, each with its own diagnosis."""
-    numbers = {k: v for k, v in context.items() if np.ndim(v) == 0}
-    numbers |= {"batch_size": len(run.x), "num_classes": context["logits"].shape[1]}
-    reports = [
-        check_gradient(
-            piece.f,
-            piece.x,
-            piece.gradient,
-            level="quick",
-            context=piece.context,
-            causes=causes,
-            name=piece.name,
-            rng=rng,
-        )
-        for piece in _pieces(run, rng, numbers)
-    ]
-    return [report for report in reports if report.verdict == "wrong"]
-
-
-def _pass(run: _Run, x) -> tuple[list, list]:
-    """What went into each layer, and what came out."""
-    run.mlp.parameters[...] = run.theta
-    run.mlp.state, inputs, outputs = run.state, [], []
-    for layer in run.mlp.layers:
-        inputs.append(x.copy())
-        x = np.array(layer.forward(x.copy(), run.training))
-        outputs.append(x)
-    return inputs, outputs
-
-
-def _pieces(run: _Run, rng, numbers: dict) -> Iterator[_Piece]:
-    """Every layer by itself, the last one first, each fed a random `dy`."""
-    before = _pass(run, run.other)[0]
-    inputs, outputs = _pass(run, run.x)
+def _layers(run: _Run, options: dict) -> Iterator[GradientReport]:
+    """A report on each layer by itself, the last one first: on its dx, and on its own arrays."""
+    given, rng = options["context"], options["rng"]
+    numbers = {name: value for name, value in given.items() if np.ndim(value) == 0}
+    numbers |= {"batch_size": len(run.x), "num_classes": given["logits"].shape[1]}
+    before, inputs = _inputs(run, run.other), _inputs(run, run.x)
     slopes = [_slope(run, i, x) for i, x in enumerate(inputs)]
-    for i in reversed(range(len(inputs))):
-        x, name = inputs[i], f"layer {i} ({type(run.mlp.layers[i]).__name__})"
-        dy = rng.standard_normal(outputs[i].shape).astype(run.dtype)
+    for i, layer in reversed(list(enumerate(run.mlp.layers))):
+        x = inputs[i]
+        dy = rng.standard_normal(_layer(run, i, x).shape).astype(run.dtype)
         own = _own_blocks(run, i, x)
-        context = {"layer_x": x, "dy": dy, "x_before": before[i], **numbers}
-        context |= _of_an_elementwise_layer(run, i, slopes, before)
-        context |= _of_parameters(run, i, own, x)
-        dx = _backward(run, i, x, dy)
-        gradient = run.mlp.gradient.copy()
-        if dx is not None:
-            f = lambda x, i=i, dy=dy: (_layer(run, i, x) * dy).sum()
-            yield _Piece(f"{name}: dx", f, x, dx, context)
-        for block in own:
-            where, shape = run.mlp.blocks[block]
-            f = lambda part, i=i, dy=dy, x=x, w=where: (_layer(run, i, x, w, part) * dy).sum()
-            theta, found = run.theta[where].reshape(shape), gradient[where].reshape(shape)
-            yield _Piece(f"{name}: {block}", f, theta, found, context)
+        context = {
+            "layer_x": x,
+            "dy": dy,
+            "x_before": before[i],
+            "rate": getattr(layer, "rate", None),
+        }
+        context |= numbers | {"mask": slopes[i], "mask_before": _slope(run, i, before[i])}
+        context["other_masks"] = [s for j, s in enumerate(slopes) if j != i and s is not None]
+        for name in own:
+            context[name.split(".")[-1]] = run.theta[own[name][0]].reshape(own[name][1])
+        run.at(run.theta, run.mlp).layers[i].forward(x.copy(), run.training)
+        dx, gradient = layer.backward(dy.copy()), run.mlp.gradient.copy()
+        checks = [("dx", lambda x: _layer(run, i, x), x, dx)] * (dx is not None)  # noqa: B023
+        for name, (where, shape) in own.items():
+            f = lambda part, where=where: _layer(run, i, x, where, part)  # noqa: B023
+            checks.append(
+                (name, f, run.theta[where].reshape(shape), gradient[where].reshape(shape))
+            )
+        for name, f, point, found in checks:
+            yield check_gradient(
+                lambda x, f=f: (f(x) * dy).sum(),  # noqa: B023
+                point,
+                found,
+                name=f"layer {i} ({type(layer).__name__}): {name}",
+                **{**options, "context": context, "level": "quick"},
+            )
+
+
+def _inputs(run: _Run, x) -> list:
+    """What goes into each layer."""
+    inputs = [x.copy()]
+    for layer in run.at(run.theta, run.mlp).layers[:-1]:
+        inputs.append(np.array(layer.forward(inputs[-1].copy(), run.training)))
+    return inputs
 
 
 def _layer(run: _Run, i: int, x, where=slice(0), block=np.zeros(0)):  # noqa: B008
@@ -288,146 +242,85 @@ def _layer(run: _Run, i: int, x, where=slice(0), block=np.zeros(0)):  # noqa: B0
     return np.array(net.layers[i].forward(x.astype(kind), run.training))
 
 
-def _backward(run: _Run, i: int, x, dy):
-    run.mlp.parameters[...] = run.theta
-    run.mlp.state = run.state
-    run.mlp.layers[i].forward(x.copy(), run.training)
-    dx = run.mlp.layers[i].backward(dy.copy())
-    return None if dx is None else np.array(dx)
-
-
-def _own_blocks(run: _Run, i: int, x) -> list[str]:
+def _own_blocks(run: _Run, i: int, x) -> dict:
     """The blocks of parameters that layer `i` listens to: those that move its output."""
-    own = []
-    for name, (where, _) in run.mlp.blocks.items():
-        block = run.theta[where]
-        moved = block + 1j * STEP * np.linspace(0.5, 1.5, len(block))
+    own = {}
+    for name, (where, shape) in run.mlp.blocks.items():
+        moved = run.theta[where] + 1j * STEP * np.linspace(0.5, 1.5, len(run.theta[where]))
         if np.any(_layer(run, i, x, where, moved).imag):
-            own.append(name)
+            own[name] = where, shape
     return own
 
 
 def _slope(run: _Run, i: int, x):
     """The slope at each entry of `x` of a layer that works entry by entry, else None."""
-    slope = _layer(run, i, x + 1j * STEP).imag / STEP
-    u = np.linspace(-1, 2, x.size).reshape(x.shape)
+    slope, u = (
+        _layer(run, i, x + 1j * STEP).imag / STEP,
+        np.linspace(-1, 2, x.size).reshape(x.shape),
+    )
     if slope.shape != x.shape:
         return None
     return slope if np.allclose(_layer(run, i, x + 1j * STEP * u).imag / STEP, u * slope) else None
 
 
-def _of_an_elementwise_layer(run: _Run, i: int, slopes, before) -> dict:
-    layer, slope = run.mlp.layers[i], slopes[i]
-    if slope is None:
-        return {}
-    if getattr(layer, "rate", None) is not None:  # a dropout
-        return {"keep": slope != 0, "rate": layer.rate}
-    others = [s for j, s in enumerate(slopes) if j != i and s is not None]
-    return {"mask": slope, "other_masks": others, "mask_before": _slope(run, i, before[i])}
-
-
-def _of_parameters(run: _Run, i: int, own, x) -> dict:
-    known = {}
-    for name in own:
-        where, shape = run.mlp.blocks[name]
-        known[name.split(".")[-1]] = run.theta[where].reshape(shape)
-    if "gamma" in known:  # a batch normalisation
-        s = np.sqrt(x.var(axis=0) + getattr(run.mlp.layers[i], "epsilon", 1e-5))
-        known |= {"s": s, "x_hat": (x - x.mean(axis=0)) / s}
-    return known
-
-
-def _kinks(run: _Run) -> list[str]:
-    """Units whose input is exactly 0 where their layer bends: `+e` and `-e` move it differently."""
-    found, e = [], 1e-3 if run.dtype == np.float32 else 1e-6
-    for i, x in enumerate(_pass(run, run.x)[0]):
-        zero = x == 0
-        if not zero.any():
-            continue
-        up, here, down = (_layer(run, i, x + s * e * zero) for s in (1, 0, -1))
-        if here.shape == x.shape:
-            bent = zero & (np.abs(up - 2 * here + down) > 0.01 * e)
-            name = type(run.mlp.layers[i]).__name__
-            found += [f"layer {i} ({name}), row {n}, unit {j}" for n, j in np.argwhere(bent)]
-    return found
-
-
 # --- the usual mistakes in a layer ----------------------------------------------------------------
 
-# `dy` is the gradient of the cost by the layer's output, `mask` the slope of the activation, `keep`
-# and `rate` a dropout's; `x_hat`, `gamma` and `s`, the square root of the variance, a batch
-# normalisation's; `layer_x` the layer's input and `x_before` an earlier one.
+# `dy` is the gradient of the cost by the layer's output, `mask` its slope where it works entry by
+# entry, `rate` a dropout's, `gamma` a normalisation's; `layer_x` its input, `x_before` an earlier one
 
 
-def _through(c, dz, x=None):
-    """`dz`, the gradient of `z = x W + b`, carried on to whatever is being differentiated."""
-    shape, x = c.shape, c.given.get("layer_x") if x is None else x
-    if "W" in c.given and x is not None:
-        if shape == c.W.shape:
-            return x.T @ dz
-        if shape == (dz.shape[1],):
-            return dz.sum(axis=0)
-        if shape == x.shape:
-            return dz @ c.W.T
-    return dz
+def _dropout(c, scale):
+    return c.dy * np.where(c.rate and c.mask.any(), scale, np.nan)
 
 
 def _normalised(c, mean: bool, variance: bool):
     """`dx` of batch normalisation, with or without what goes through mean and variance."""
-    g = c.gamma * c.dy
-    dx = g - mean * g.mean(axis=0)
-    return (dx - variance * c.x_hat * (g * c.x_hat).mean(axis=0)) / c.s
+    x, g = c.layer_x, c.gamma * c.dy
+    s = np.sqrt(x.var(axis=0) + 1e-5)
+    x_hat = (x - x.mean(axis=0)) / s
+    return (g - mean * g.mean(axis=0) - variance * x_hat * (g * x_hat).mean(axis=0)) / s
 
 
-LAYERS = [
-    Cause(
-        "activation mask missing",
-        lambda c: (c.mask, c.dy)[1],
-        "the gradient passes the activation as if it were not there",
-    ),
-    Cause(
-        "activation mask inverted",
-        lambda c: c.dy * (1 - c.mask),
-        "the gradient passes where the activation is shut, and not where it is open",
-    ),
-    Cause(
-        "activation mask of another layer",
-        lambda c: [c.dy * m for m in c.other_masks if m.shape == c.dy.shape],
-        "the activation's slope was taken at another layer's values",
-    ),
-    Cause(
-        "bias summed over the wrong axis",
-        lambda c: [c.dy.sum(axis=1), np.full(c.shape, c.dy.sum())] if len(c.shape) == 1 else [],
-        "the bias's gradient is a sum over the batch, dy.sum(axis=0)",
-    ),
-    Cause(
+def _stale(c):
+    """Of an entry by entry layer, or of `x W + b` by whichever array is asked for."""
+    mask = c.given.get("mask_before")
+    return c.dy * mask if mask is not None else c.x_before.T @ c.dy
+
+
+def _bias(c):
+    return [c.dy.sum(axis=1), np.full(c.shape, c.dy.sum())] if len(c.shape) == 1 else []
+
+
+def _others(c):
+    return [c.dy * mask for mask in c.other_masks if mask.shape == c.dy.shape]
+
+
+ROWS = [
+    ("activation mask missing", lambda c: c.dy + 0 * c.mask, "as if there were no activation"),
+    ("activation mask inverted", lambda c: c.dy * (1 - c.mask), "it passes where it is shut"),
+    ("activation mask of another layer", _others, "the slope was taken at other values"),
+    ("bias summed over the wrong axis", _bias, "it is a sum over the batch, dy.sum(axis=0)"),
+    (
         "dropout mask missing",
-        lambda c: [c.dy * s for s in (1 / (1 - c.rate), c.keep.any())],
-        "the backward pass does not drop what the forward pass dropped",
+        lambda c: [_dropout(c, 1 / (1 - c.rate)), _dropout(c, 1)],
+        "it drops nothing",
     ),
-    Cause(
-        "dropout scale missing",
-        lambda c: c.dy * c.keep if c.rate else [],
-        "the backward pass lacks the factor 1 / (1 - rate)",
-    ),
-    Cause(
+    ("dropout scale missing", lambda c: _dropout(c, c.mask != 0), "1 / (1 - rate) is missing"),
+    (
         "batch normalisation without mean and variance",
         lambda c: _normalised(c, False, False),
-        "mean and variance depend on x too, and their terms are missing",
+        "both depend on x too, and their terms are missing",
     ),
-    Cause(
+    (
         "batch normalisation without the mean",
         lambda c: _normalised(c, False, True),
-        "the mean depends on x too, and its term is missing",
+        "it depends on x too, and its term is missing",
     ),
-    Cause(
+    (
         "batch normalisation without the variance",
         lambda c: _normalised(c, True, False),
-        "the variance depends on x too, and its term is missing",
+        "it depends on x too, and its term is missing",
     ),
-    Cause(
-        "stale cache",
-        lambda c: _through(c, c.dy * c.given.get("mask_before", 1), c.x_before),
-        "the backward pass used what an earlier forward pass left",
-    ),
+    ("stale cache", _stale, "the backward pass used what an earlier forward pass left"),
 ]
+LAYERS = [Cause(*row) for row in ROWS]

@@ -255,7 +255,7 @@ def _some(case, g, r, off):
     said["should be 0"] = np.abs(r) <= SPREAD * case.error
     for words, which in said.items():
         if (off <= which).all():
-            some = ", ".join(map(_index, np.argwhere(off)[:4])) + ", ..." * (off.sum() > 4)
+            some = ", ".join(map(_index, np.argwhere(off)[:4])) + ", ..." * int(off.sum() > 4)
             return f"{off.sum()} of {g.size} entries {words}, at {some}; the others are right"
     return ""
 

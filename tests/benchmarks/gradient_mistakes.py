@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import combinations
 
 import numpy as np
 
 import numpy_kd as kd
 from numpy_kd import layers
 from numpy_kd import mistakes
-from numpy_kd.gradcheck import check_gradient, numerical_gradient
+from numpy_kd.gradcheck import CAUSES, check_gradient, numerical_gradient
 from numpy_kd.mistakes import fixture
 from numpy_kd.mlp import MLP
-from numpy_kd.network_check import check_network
+from numpy_kd.network_check import LAYERS, check_network
 
 # --- mistakes in the gradient of the two-part loss ------------------------------------------------
 
@@ -180,6 +181,16 @@ def _number(name: str, s: Problem) -> float:
     return 1 / number if over else number
 
 
+FACTORS = ("0", "-1", "2", "1/2", "T", "1/T", "T^2", "1/T^2", "B", "1/B", "N", "1/N")
+FACTORS += ("soft_weight", "1/soft_weight", "hard_weight", "1/hard_weight")
+
+
+def _cancel(a: str, b: str) -> bool:
+    """Such as 2 and 1/2, T^2 and 1/T, or T and T: no mistake at all, or a simpler one."""
+    return len({name.removeprefix("1/").removesuffix("^2") for name in (a, b)}) == 1
+
+
+PAIRS = [pair for pair in combinations(FACTORS[1:], 2) if not _cancel(*pair)]
 LOSS_MISTAKES |= {f"times {name}": [_factor(name)] for name in FACTORS}
 PRODUCTS = {f"times {a} times {b}": [_pair(a, b)] for a, b in PAIRS}
 
@@ -187,7 +198,9 @@ PRODUCTS = {f"times {a} times {b}": [_pair(a, b)] for a, b in PAIRS}
 def check_loss_mistake(mistake: Callable, seed: int):
     """The report on one mistake in the gradient by the logits."""
     s = Problem(fixture(seed))
-    return check_gradient(s.value, s.z, mistake(s), context=s.given)
+    return check_gradient(
+        s.value, s.z, mistake(s), context=s.given, causes=mistakes.CAUSES, level="full"
+    )
 
 
 # --- mistakes in a network's backward pass --------------------------------------------------------
@@ -347,7 +360,8 @@ def _of_b(seed):
     g = fixture(seed)
     context = {name: g[name] for name in ("x", "W", "dy")}
     f = lambda b: (layers.linear(g["x"], g["W"], b) * g["dy"]).sum()
-    return check_gradient(f, g["b"], g["dy"].sum(axis=1), context=context)
+    table = [*CAUSES, *LAYERS]
+    return check_gradient(f, g["b"], g["dy"].sum(axis=1), context=context, causes=table)
 
 
 def check_broken_network(name: str, seed: int):
