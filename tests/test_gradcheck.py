@@ -1208,8 +1208,8 @@ def changed(where, how, right=RIGHT):
         (RIGHT, changed(np.s_[3], lambda r: 0 * r), "row 3 alone: 0 where it should not be"),
         (RIGHT, RIGHT * np.array([[1], [2], [3], [4]]), "each row is right but for a factor"),
         (RIGHT, RIGHT + np.array([1.0, 2, 3]), "each column is off by a number of its own"),
-        (RIGHT, np.abs(RIGHT), "4 of 12 entries have the wrong sign"),
-        (RIGHT, np.where(RIGHT > 1.5, 0, RIGHT), "4 of 12 entries are 0 where they should not be"),
+        (RIGHT, np.abs(RIGHT), "3 of 12 entries have the wrong sign"),
+        (RIGHT, np.where(RIGHT > 1.5, 0, RIGHT), "3 of 12 entries are 0 where they should not be"),
     ],
 )
 def test_first_what_is_measured(right, wrong, said):

@@ -173,11 +173,14 @@ def plain(number: float) -> str:
     >>> plain(0.75), plain(2**-0.5), plain(np.pi / 2), plain(0.1234)
     ('3/4', '1/sqrt(2)', '1/2 pi', '')
     """
-    size, forms = abs(number), ("{}", "sqrt({})", "1/sqrt({})", "{} pi")
-    for value, form in zip((size, size**2, size**-2.0, size / math.pi), forms, strict=True):
+    if number == 0:
+        return "0"
+    size, forms = abs(number), ("{}", "sqrt({})", "{} pi")
+    for value, form in zip((size, size**2, size / math.pi), forms, strict=True):
         fraction = Fraction(value).limit_denominator(32)
         if abs(value - fraction) <= MATCH * value and 0 < fraction.numerator <= 1000:
-            return "-" * (number < 0) + form.format(fraction)
+            said = form.format(fraction).replace("sqrt(1/", "1/sqrt(")
+            return "-" * (number < 0) + said
     return ""
 
 

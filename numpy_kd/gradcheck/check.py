@@ -216,7 +216,7 @@ def _check(f, params, gradient, *, level, method, tolerance, scale, context, cau
     problems += preconditions.of_the_numbers(given, misfits, params)
     f = preconditions.Symmetric(f, params)
     function = _function(f if f.names else f.f, params, method, scale, rng)
-    problems = preconditions.of_the_function(function) + problems
+    problems = preconditions.of_the_function(f, params, function.value) + problems
     report = GradientReport("")
     if not any(
         p.verdict == "inconclusive" or p.name in ("complex", "not finite") for p in problems
@@ -316,7 +316,7 @@ def _second_order(f, params: Parameters, product, options) -> GradientReport:
     """A Hessian-vector product, by the slopes of the gradient along a random vector."""
     n, first = params.flat.size, f(params.unpack(params.flat))
     both = isinstance(first, tuple) and np.size(first[0]) == 1
-    if not both and np.size(first) == 1 < n:
+    if not both and np.isscalar(first):
         raise ValueError(
             "with order=2 f must return a gradient, or (value, gradient), got a number"
         )

@@ -21,6 +21,7 @@ CLEAR = 2  # tolerances away, an entry is wrong
 VOUCH = 0.01  # of a slope: an error larger than that hides mistakes worth finding
 ROUNDINGS = 16  # of the largest term: what a sum that should be 0 may come to
 COARSE = 32  # roundings of an entry, for gradients in float32: their sums have fewer terms
+ROUNDED = 1e-8, 5e-7  # of an entry: what float32 typically does to it
 FLOAT32 = COARSE * float(np.finfo(np.float32).eps)
 MANY = 1000  # entries of a block that a failed quick check may look at one by one
 NEARBY = 1e-4  # of an entry's size: how far from a kink its neighbours are asked
@@ -41,7 +42,7 @@ class Comparison:
     def __init__(self, function: Function, gradient, blocks, tolerance=None, dtype=np.float64):
         self.function, self.gradient, self.blocks = function, gradient, dict(blocks)
         self.tolerance = TOLERANCE if tolerance is None else tolerance
-        eps = float(np.finfo(dtype).eps)
+        eps = float(np.finfo(np.float32 if _of_float32(gradient) else dtype).eps)
         self.coarse = COARSE * eps if eps > EPS else 0.0
         self.sizes, self.everything = function.sizes, np.arange(len(gradient))
         self.right, self.kinks = {}, []
@@ -51,80 +52,88 @@ class Comparison:
     # --- every entry ------------------------------------------------------------------------
 
     def full(self) -> list[Block]:
-        value, error, jump = slopes = self.function.each(self.everything)
-        miss, tolerance = np.abs(self.gradient - value), self._tolerance(value, error)
-        if self.function.method == "complex":  # where an entry looks wrong, is it but rounding?
-            for i in np.flatnonzero((miss > tolerance) & (jump == 0))[:MANY]:
-                rounding = self.function.rounding(self.function.axes([i])[0]) / self.sizes[i]
-                error[i] = max(error[i], rounding)
-            tolerance = self._tolerance(value, error)
-        off = miss > np.where(jump == 0, CLEAR, 1.05) * tolerance
-        off[self._no_subgradient(jump)] = True
-        return [self._judge(name, slopes, tolerance, miss, off) for name in self.blocks]
+        return [
+            self._judge(name, self.everything[where]) for name, (where, _) in self.blocks.items()
+        ]
 
-    def _tolerance(self, value, error):
-        tolerance = np.maximum(self.tolerance * np.abs(value), error)
-        if self.coarse:
-            for where, _ in self.blocks.values():
-                tolerance[where] = np.maximum(tolerance[where], _coarse(value[where], self.coarse))
-        return tolerance
-
-    def _judge(self, name, slopes, tolerance, miss, off) -> Block:
-        where, shape = self.blocks[name]
-        (value, error, jump), given, sizes = (
-            slopes[:, where],
-            self.gradient[where],
-            self.sizes[where],
+    def _judge(self, name, indices) -> Block:
+        """The verdict on these entries of a block, which are all of it or some."""
+        (where, shape), given, sizes = (
+            self.blocks[name],
+            self.gradient[indices],
+            self.sizes[indices],
         )
-        tolerance, miss, off = tolerance[where], miss[where], off[where]
-        self.right[name] = value.reshape(shape), error.reshape(shape)
-        self.kinks += [located(name, i, shape) for i in np.flatnonzero(jump)]
-        zero = (np.abs(value) <= error) & (np.abs(given) <= error)
+        value, error, jump = self.function.each(indices)
+        miss, rough = np.abs(given - value), _coarse(value, self.coarse)
+        tolerance = np.maximum(np.maximum(self.tolerance * np.abs(value), error), rough)
+        if self.function.method == "complex":  # where an entry looks wrong, is it but rounding?
+            for k in np.flatnonzero((miss > tolerance) & (jump == 0))[:MANY]:
+                line = self.function.axes(indices[[k]])[0]
+                error[k] = max(error[k], self.function.rounding(line) / sizes[k])
+            tolerance = np.maximum(tolerance, error)
+        off = miss > np.where(jump == 0, CLEAR, 1.05) * tolerance
+        off |= self._no_subgradient(indices, jump)
+        below = np.abs(given) * sizes <= self.rounding
+        nothing = (np.abs(value) <= error) & (jump == 0)
+        off &= ~(nothing & below)
+        places = [located(name, i - self.everything[where][0], shape) for i in indices]
+        self.kinks += [places[k] for k in np.flatnonzero(jump)]
+        zero = nothing & ((np.abs(given) <= error) | below)
         small = error * sizes <= VOUCH * np.median(np.abs(value * sizes))
-        small |= np.abs(given) * sizes <= self.rounding
+        small |= below
         said = (error <= VOUCH * np.abs(value)) | small | (jump != 0)
         vague = ~off & ((miss > tolerance) & (jump == 0) | ~said)
-        scale, order = np.abs(value).max(), np.argsort(-miss * sizes)
+        scale = np.abs(value).max()
         relative = miss[jump == 0].max(initial=0) / scale if scale else float(miss.any())
         verdict, note = "ok", "float32" if self.coarse else ""
         if off.any():
             verdict, note = "wrong", "one entry" if off.sum() == 1 < off.size else ""
-            if self._like_float32(given, value, miss):
+            if self._like_float32(indices, value, miss):
                 verdict, note = "inconclusive", "some array is float32"
+            elif (off & (jump != 0)).any():
+                note = "no subgradient at a kink"
         elif (zero & (small | (given == 0))).all():
             exactly = not value.any() and not given.any()
             verdict, note = "dead", "exactly zero, both" if exactly else "zero up to rounding, both"
             relative = 0.0
         elif vague.any():
-            i = int(np.argmax(np.where(vague, error * sizes, -1)))
-            note = f"too noisy: {located(name, i, shape)} is {value[i]:.3g} +- {error[i]:.1g}"
-            if not np.isfinite(error[i]):
+            k = int(np.argmax(np.where(vague, error * sizes, -1)))
+            verdict, note = (
+                "inconclusive",
+                f"too noisy: {places[k]} is {value[k]:.3g} +- {error[k]:.1g}",
+            )
+            if not np.isfinite(error[k]):
                 note = f"f gives no number near the point ({self.function.refusal})"
-            verdict = "inconclusive"
-        entries = [
-            Entry(located(name, i, shape), given[i], value[i], error[i]) for i in order if off[i]
-        ]
-        return Block(name, shape, verdict, float(relative), note, tuple(entries[:5]))
+        if len(indices) == np.prod(shape) and "kink" not in note:
+            right = np.where(jump == 0, value, given).reshape(shape)  # at a kink any will do
+            self.right[name] = right, np.where(jump == 0, error, 0).reshape(shape)
+        worst = [k for k in np.argsort(-miss * sizes) if off[k]][:5]
+        entries = tuple(Entry(places[k], given[k], value[k], error[k]) for k in worst)
+        return Block(name, shape, verdict, float(relative), note, entries)
 
-    def _like_float32(self, given, value, miss) -> bool:
-        """Most entries off by as little as float32 rounds, none by more, and by no one factor."""
-        ratios = given[value != 0] / value[value != 0] - 1
-        if ratios.size < 2 or (miss > _coarse(value, FLOAT32)).any():
+    def _like_float32(self, where, value, miss) -> bool:
+        """Most of many entries off by as little as float32 rounds, and by no formula."""
+        x, off = self.function.x[where], self.gradient[where] - value
+        if x.size < 12 or (miss > _coarse(value, FLOAT32)).any():
             return False
-        return np.median(np.abs(ratios)) > 1e-9 and np.ptp(ratios) > 0.1 * np.abs(ratios).max()
+        rounds = ROUNDED[0] < np.median(miss[value != 0] / np.abs(value[value != 0])) < ROUNDED[1]
+        terms = np.array([np.ones_like(x), x, np.sign(x), value]).T  # what a mistake is made of
+        rest = off - terms @ np.linalg.lstsq(terms, off)[0]
+        return rounds and (rest**2).sum() > 0.1 * (off**2).sum()
 
-    def _no_subgradient(self, jump) -> list[int]:
-        """Entries at kinks that are each within their bounds, but not together.
+    def _no_subgradient(self, indices, jump) -> np.ndarray:
+        """Which entries at kinks are each within their bounds, but not together.
 
         At a tie `x.max()` has slope 1 along both entries at once, so that (1, 1) is none.
         """
-        kinks, found = np.flatnonzero(jump), []
+        kinks, found = np.flatnonzero(jump), np.zeros(len(indices), bool)
         groups = [kinks] * (len(kinks) > 1)
         groups += list(map(np.array, combinations(kinks, 2))) if len(kinks) <= 6 else []
         for group in groups:
-            low, high, error = self.function.nearby((group, self.sizes[group]), NEARBY)
-            given, wide = self.gradient[group] @ self.sizes[group], high - low + error
-            found += [] if low - wide <= given <= high + wide else list(group)
+            line = indices[group], self.sizes[indices[group]]
+            low, high, error = self.function.nearby(line, NEARBY)
+            given, wide = self.gradient[line[0]] @ line[1], high - low + error
+            found[group] |= not low - wide <= given <= high + wide
         return found
 
     # --- random lines -----------------------------------------------------------------------
@@ -157,7 +166,7 @@ class Comparison:
                 error = max(error, self.function.rounding(line))
             tolerance, size = max(tolerance, error), max(size, abs(value))
             self.kinks += [f"{name} along a random line"] * bool(jump)
-            if size <= error and (size <= self.rounding or not terms.any()):
+            if abs(value) <= error and np.sqrt((terms**2).sum()) <= self.rounding:
                 note = "zero up to rounding, both" if size else "exactly zero, both"
                 return Block(name, shape, "dead", 0.0, note)
             if abs(miss) > (tolerance if jump else CLEAR * tolerance) and not jump:
@@ -171,13 +180,16 @@ class Comparison:
     def _off(self, name, line, miss, tolerance, relative) -> Block:
         """Wrong along a line: which entries, and is that all?"""
         entries, explained = self._locate(name, line, miss, tolerance)
-        note = "nothing else is wrong along these lines" if explained else "and more than these"
-        verdict = "wrong"
-        if not explained and relative < FLOAT32:
-            verdict, note = "inconclusive", "some array is float32"
-        elif not explained:
-            self._guess_right(name, line, miss)
-        return Block(name, self.blocks[name][1], verdict, relative, note, entries, explained)
+        shape, indices = self.blocks[name][1], line[0]
+        if explained:
+            note = "nothing else is wrong along these lines"
+            return Block(name, shape, "wrong", relative, note, entries, True)
+        self._guess_right(name, line, miss)
+        some = np.sort(self.function.rng.permutation(indices)[:MANY])
+        found = self._judge(name, some)
+        if found.verdict == "ok":  # not one of these, then
+            found = Block(name, shape, "wrong", relative, "and more than these", entries)
+        return found
 
     def _locate(self, name, line, miss, tolerance) -> tuple[tuple[Entry, ...], bool]:
         """The entries behind a miss, by bisection, one at a time; and whether they are all.
@@ -213,18 +225,20 @@ class Comparison:
         return tuple(entries), few and abs(missing(self.function.everywhere(line[0]))) <= tolerance
 
     def _guess_right(self, name, line, miss) -> None:
-        """The true gradient, if it is a multiple of the given one, or if it has few entries."""
+        """The true gradient, if it is a multiple of the given one."""
         given, other = self.gradient[line[0]], self.function.everywhere(line[0])
         here, there = given @ line[1], given @ other[1]
         value, second = miss + here, self.function.along(other, confirm=False)[0]
         if here and abs(value * there - second * here) <= 1e-9 * abs(value * there):
-            right, error = given * (value / here), 1e-12 * np.abs(given)
-        elif len(given) <= MANY:
-            right, error, _ = self.function.each(line[0])
-        else:
-            return
-        shape = self.blocks[name][1]
-        self.right[name] = right.reshape(shape), error.reshape(shape)
+            right = given.reshape(self.blocks[name][1]) * (value / here)
+            self.right[name] = right, 1e-12 * np.abs(right)
+
+
+def _of_float32(gradient) -> bool:
+    """Whether these are float32 numbers, all of them, and most with more digits than round ones."""
+    with np.errstate(over="ignore", under="ignore"):
+        near, rough = gradient.astype(np.float32), gradient.astype(np.float16)
+    return np.array_equal(near, gradient) and np.mean(near != rough) > 0.5
 
 
 def _coarse(value, coarse: float):

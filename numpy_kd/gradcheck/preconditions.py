@@ -8,25 +8,23 @@ import numpy as np
 
 from numpy_kd.gradcheck.parameters import Parameters, located
 from numpy_kd.gradcheck.report import Problem
-from numpy_kd.gradcheck.slopes import Function
 
 
-def of_the_function(function: Function) -> list[Problem]:
+def of_the_function(f: Callable, params: Parameters, value: float) -> list[Problem]:
     """The value is the same twice, and the argument is left alone.
 
-    >>> of_the_function(Function(lambda x: (x * x).sum(), np.ones(2)))
+    >>> of_the_function(lambda x: (x * x).sum(), Parameters(np.ones(2)), 2.0)
     []
     """
-    probe, problems = function.x.copy(), []
-    again = function.real(probe)
-    if not np.array_equal(probe, function.x):
+    probe, problems = params.unpack(params.flat), []
+    again = f(probe)
+    again = float(np.real(np.squeeze(again[0] if isinstance(again, tuple) else again)))
+    if not np.array_equal(params.pack(params.name, probe)[0], params.flat):
         problems.append(Problem("input written to", "f writes into its argument"))
-    if abs(again - function.value) > 1e-12 * abs(function.value):
-        sentence = (
-            f"f is stochastic: {function.value:.9g}, and {again:.9g} when asked again at the same "
-            "point. A dropout that draws a new mask? Fix the mask, or the generator's state"
-        )
-        problems.append(Problem("stochastic", sentence, "inconclusive"))
+    if abs(again - value) > 1e-12 * abs(value):
+        said = f"f is stochastic: {value:.9g}, and {again:.9g} when asked again at the same point"
+        said += ". A dropout that draws a new mask? Fix the mask, or the generator's state"
+        problems.append(Problem("stochastic", said, "inconclusive"))
     return problems
 
 

@@ -155,7 +155,7 @@ class Function:
     def _read(self, values, steps) -> np.ndarray:
         """The best window of each ladder: (2, n, k) values and steps, to the right and the left."""
         right, left = (values[0] - self.value) / steps[0], (self.value - values[1]) / steps[1]
-        noise = NOISES * self.noise / steps[0]
+        noise = NOISES * np.fmax(self.noise, EPS * np.abs(values).max(axis=0)) / steps[0]
         both = (values[0] - values[1]) / steps.sum(axis=0)
         best = _windows(both, right - left, EVEN, ODD, noise)
         for side in (right, left):  # at the edge of the domain there is but one side

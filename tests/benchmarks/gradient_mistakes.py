@@ -50,7 +50,7 @@ class Problem:
         """The right gradient, by the library, or with one mistaken term."""
         a, b = self.a if a is None else a, self.b if b is None else b
         if soft is None:
-            soft = self.T**2 * kd.kl_loss(self.z, self.v, self.T)[1]
+            soft = self.T**2 * kd.kl_loss(self.z, self.v, temperature=self.T)[1]
         if hard is None:
             hard = kd.cross_entropy_loss(self.z, self.y)[1]
         return a * soft + b * hard
@@ -70,7 +70,7 @@ def _soft(s, T=None, targets=None, scale=None, of=lambda z: z):
     T = s.T if T is None else T
     targets = s.p if targets is None else targets
     scale = s.T**2 if scale is None else scale
-    return s.of(lambda z: scale * kd.soft_target_loss(of(z), targets, T)[0])
+    return s.of(lambda z: scale * kd.soft_target_loss(of(z), targets, temperature=T)[0])
 
 
 def _q(s, T=None):
@@ -86,7 +86,7 @@ def _difference(s, q=None, p=None):
 
 def _shuffled(s):
     order = np.roll(np.arange(s.B), 2)
-    return s.T**2 * kd.kl_loss(s.z, s.v[order], s.T)[1]
+    return s.T**2 * kd.kl_loss(s.z, s.v[order], temperature=s.T)[1]
 
 
 def _squared_probabilities(s, mean):
@@ -96,7 +96,7 @@ def _squared_probabilities(s, mean):
 # name of the cause: ways in which it is made; each takes a Problem and gives the wrong gradient
 LOSS_MISTAKES: dict[str, list[Callable]] = {
     "no T^2": [
-        lambda s: s.gradient(soft=kd.kl_loss(s.z, s.v, s.T)[1]),
+        lambda s: s.gradient(soft=kd.kl_loss(s.z, s.v, temperature=s.T)[1]),
         lambda s: kd.hinton_loss(
             s.z, s.v, s.y, temperature=s.T, soft_weight=s.a, hard_weight=s.b, scale_by_t2=False
         )[1],
@@ -109,9 +109,9 @@ LOSS_MISTAKES: dict[str, list[Callable]] = {
     ],
     "p at T = 1": [lambda s: s.gradient(soft=_soft(s, targets=kd.softmax(s.v)))],
     "hard term at T": [
-        lambda s: s.gradient(hard=kd.cross_entropy_loss(s.z, s.y, s.T)[1]),
-        lambda s: s.gradient(hard=s.T * kd.cross_entropy_loss(s.z, s.y, s.T)[1]),
-        lambda s: s.gradient(hard=s.T**2 * kd.cross_entropy_loss(s.z, s.y, s.T)[1]),
+        lambda s: s.gradient(hard=kd.cross_entropy_loss(s.z, s.y, temperature=s.T)[1]),
+        lambda s: s.gradient(hard=s.T * kd.cross_entropy_loss(s.z, s.y, temperature=s.T)[1]),
+        lambda s: s.gradient(hard=s.T**2 * kd.cross_entropy_loss(s.z, s.y, temperature=s.T)[1]),
     ],
     "weights swapped": [lambda s: s.gradient(a=s.b, b=s.a)],
     "only the hard term": [lambda s: s.gradient(a=0.0)],
@@ -139,7 +139,7 @@ LOSS_MISTAKES: dict[str, list[Callable]] = {
         ),
     ],
     "KL the wrong way round": [
-        lambda s: s.gradient(soft=s.T**2 * kd.reverse_kl_loss(s.z, s.v, s.T)[1])
+        lambda s: s.gradient(soft=s.T**2 * kd.reverse_kl_loss(s.z, s.v, temperature=s.T)[1])
     ],
     "p and q swapped": [lambda s: s.gradient(soft=-_difference(s))],
     "times q (1 - q)": [
