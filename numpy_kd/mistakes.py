@@ -140,7 +140,8 @@ def _shuffled(s):
     unit = s.total(soft=s.p / s.T, hard=0 * s.z) / s.p  # what one unit of p adds
     rows = (s.total(soft=s.q / s.T) - s.case.gradient) / unit
     order = np.abs(rows[:, None] - s.p[None]).max(axis=-1).argmin(axis=1)
-    return s.total((s.q - s.p[order]) / s.T) if len(set(order)) == len(order) else []
+    moved = sorted(order) == list(range(len(order))) != list(order)
+    return s.total((s.q - s.p[order]) / s.T) if moved else []
 
 
 ROWS = [  # a mistake's name, its gradient in the paper's letters, and what is said of it

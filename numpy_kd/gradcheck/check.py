@@ -206,6 +206,7 @@ def _function(f, params: Parameters, method, scale, rng) -> Function:
         if not (np.isfinite(given).all() and given.min() > 0):
             raise ValueError("scale must be positive and finite, a number or like x")
         own = typical = given
+    own = 2.0 ** np.round(np.log2(own))  # so that dividing by a step rounds nothing
     return Function(lambda flat: f(params.unpack(flat)), params.flat, own, typical, method, rng)
 
 

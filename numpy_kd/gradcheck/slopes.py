@@ -24,7 +24,7 @@ import numpy as np
 
 METHODS = ("auto", "complex", "central", "richardson")
 EPS, TINY = float(np.finfo(np.float64).eps), float(np.finfo(np.float64).tiny)
-STEP = 1e-20  # of the complex step, in sizes of an entry
+STEP = 2.0**-66  # of the complex step, in sizes of an entry: 1e-20, but without rounding
 FIRST, RATIO, RUNGS = 0.35, 4.0, 21  # the ladder: from a third of an entry's size to 1e-13 of it
 EVEN, ODD, ALL = (2, 4, 6, 8), (1, 3, 5, 7), (1, 2, 3, 4)  # powers of h that are removed
 CLOSE = 1e-11  # a relative error that is good enough to stop at

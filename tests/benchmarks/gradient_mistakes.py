@@ -14,8 +14,7 @@ from itertools import combinations
 import numpy as np
 
 import numpy_kd as kd
-from numpy_kd import layers
-from numpy_kd import mistakes
+from numpy_kd import layers, mistakes
 from numpy_kd.gradcheck import CAUSES, check_gradient, numerical_gradient
 from numpy_kd.mistakes import fixture
 from numpy_kd.mlp import MLP
