@@ -15,14 +15,12 @@ TESTS = Path(__file__).parent
 
 FLOORS = [
     {"_checks", "_files", "_progress"},  # the ground, which every floor may stand on
-    {"_gradcheck"},  # the cellar: what one file of the ground floor is made of
-    {"diagnosis"},
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
-    {"losses", "limits", "metrics", "layers"},
+    {"losses", "limits", "metrics", "layers", "mistakes"},
     {"f_divergences"},
     {"decoupled", "standardized"},
     {"mlp"},
-    {"checkpoint"},
+    {"network_check", "checkpoint"},
     {"training", "transfer"},
     {"distillation"},
     {"specialists"},
@@ -35,7 +33,7 @@ FLOORS = [
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # inside one of these, files may import each other
-PACKAGES = {"_gradcheck", "datasets", "experiments", "exercises", "plots"}
+PACKAGES = {"gradcheck", "datasets", "experiments", "exercises", "plots"}
 # the exercises' wings, from the ground up: what judges knows nothing of processes
 WINGS = [
     {"exercise"},
