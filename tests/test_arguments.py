@@ -545,7 +545,13 @@ NOT_DOORS = [
     r"distillation\.Distillation",  # a result
 ]
 # Of these each argument gets a third of the values, the next argument another third.
-SLOW = {"distillation.distill", "exercises.check"}
+SLOW = {
+    "datasets.log_mel",
+    "distillation.distill",
+    "exercises.check",
+    "specialists.train_specialist",
+}
+SLOW |= {"training.fit"}
 # What draws the examples, and then asks `fit`, which looks at the rest.
 DRAWS_FIRST = {"specialists.train_specialist"}
 # What an argument is called by those it is handed on to.
@@ -655,3 +661,49 @@ def test_every_public_name_stands_in_the_table():
     missing = set(public_names()) - set(CALLS)
     missing -= {name for name in missing for rule in NOT_DOORS if re.fullmatch(rule, name)}
     assert not missing, sorted(missing)
+
+
+def raw(x):
+    return x + 1.0
+
+
+def nameless(x):
+    raise ValueError("something is not right")
+
+
+def warning(x):
+    return np.log(np.zeros(1))
+
+
+def not_a_number(x):
+    return np.full(2, np.nan)
+
+
+def writing(x):
+    if isinstance(x, np.ndarray) and x.dtype == np.float64:
+        x *= 2
+
+
+def too_late(x, rng):
+    rng.random()
+    raise ValueError("x must be another one")
+
+
+@pytest.mark.parametrize(
+    "function, odd, what",
+    [
+        (raw, "nothing", "TypeError: unsupported operand"),
+        (raw, "extended", "accepted for a array"),
+        (raw, "zeros", ""),
+        (nameless, "nothing", "does not name it: 'something is not right'"),
+        (warning, "zeros", "RuntimeWarning: divide by zero"),
+        (not_a_number, "zeros", "gives NaN"),
+        (writing, "float64", "changed what it was given"),
+        (too_late, "nothing", "changed something, then said 'x must be another one'"),
+    ],
+)
+def test_what_breaks_the_rule_is_seen(monkeypatch, function, odd, what):
+    more = {"rng": RNG()} if function is too_late else {}
+    monkeypatch.setitem(CALLS, "a.b", lambda: (function, {"x": Z, **more}))
+    found = outcome("a.b", "x", odd)
+    assert found.startswith(what) and bool(found) == bool(what)
