@@ -7,6 +7,7 @@ answers are changed, to see what is in them; and two problems whose best answer 
 from __future__ import annotations
 
 import functools
+import os
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def mnist_for_choosing(source: str | None = None) -> Split:
     return _parts(kd.load_mnist(source), 54_000)[0]
 
 
-def mnist_for_testing(source: str | None = None) -> Split:
+def mnist_for_testing(source: str | os.PathLike | None = None) -> Split:
     """The same images to learn from, and the 10,000 test images."""
     return _parts(kd.load_mnist(source), 54_000)[1]
 
@@ -209,7 +210,7 @@ def self_distilled_ridge(seed: int, *, noise: float, ridges, rounds: int = 8) ->
         name: (_kernel(part.x_test, x), part.labels_test)
         for name, part in (("test", data), ("held_out", held_out))
     }
-    found = {name: {} for name in parts}
+    found: dict[str, dict] = {name: {} for name in parts}
     for c in ridges:
         kept = [(d / (c + d)) ** (g - 1) / (c + d) for g in range(1, rounds + 1)]
         coefficients = [V @ (k[:, None] * (V.T @ y)) for k in kept]
