@@ -18,7 +18,7 @@ def bar(total: int | None = None, *, shown: bool | None = None, **options) -> An
     if shown is None and visible:
         shown = "ipykernel" in sys.modules or stream.isatty()
     if not (shown and visible):
-        return _NoBar(total)
+        return _NoBar()
     from tqdm.auto import tqdm
 
     return tqdm(total=total, **options)
@@ -27,8 +27,7 @@ def bar(total: int | None = None, *, shown: bool | None = None, **options) -> An
 class _NoBar:
     """What is used like a bar where there is none."""
 
-    def __init__(self, total: int | None):
-        self.total = total
+    total: int = 0
 
     def update(self, n: int = 1) -> None:
         pass

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from numpy_kd import _checks, _files
 from numpy_kd.experiments import digits, mnist, since2015
@@ -61,13 +62,14 @@ def defaults(parser) -> dict:
 
 def _distill_options(parser) -> None:
     for field in fields(digits.Settings):
-        several = isinstance(field.default, tuple)
+        default: Any = field.default
+        several = isinstance(default, tuple)
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
-            type=type(field.default[0]) if several else type(field.default),
+            type=type(default[0]) if several else type(default),
             nargs="+" if several else None,
-            default=field.default,
-            metavar="N" if isinstance(field.default, (int, tuple)) else "X",
+            default=default,
+            metavar="N" if isinstance(default, (int, tuple)) else "X",
             help=HELP[field.name],
         )
     _common_options(parser)

@@ -111,6 +111,15 @@ def test_gradients_agree_with_the_complex_step(name, loss, given):
         assert error < 1e-12 * np.abs(dlogits[i]).max()
 
 
+@pytest.mark.parametrize("loss", [at(3.0, kd.kl_loss), hinton(3.0, 0.7, 0.4)])
+def test_the_complex_step_passes_through_the_teacher_too(loss):
+    v = V.astype(complex)
+    v[1, 2] += 1e-30j
+    step = 1e-6 * np.eye(N)[2]
+    change = loss(Z, V + step * (np.arange(B) == 1)[:, None])[0] - loss(Z, V)[0]
+    assert loss(Z, v)[0].imag / 1e-30 == pytest.approx(change / 1e-6, rel=1e-4)
+
+
 @pytest.mark.parametrize("name, loss, given", TABLE)
 def test_central_differences_are_of_the_same_opinion(name, loss, given):
     _, dlogits = loss(Z, given)

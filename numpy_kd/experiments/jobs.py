@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -151,7 +151,7 @@ class Workers:
     def __exit__(self, *error) -> None:
         self._stack.__exit__(*error)
 
-    def train(self, jobs: Iterable[Job]) -> list[dict]:
+    def train(self, jobs: Iterable[Any]) -> list[dict]:
         """The results in the order of `jobs`, each as `train` gives it; the longest begin first."""
         jobs = list(jobs)
         if len({job.name for job in jobs}) < len(jobs):
