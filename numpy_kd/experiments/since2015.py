@@ -103,7 +103,7 @@ class Cost:
     """A row of the comparison: the cost, its settings, and how its gradient shrinks with T."""
 
     cost: str  # a name of the package or of `since2015_parts`; "" is the labels alone
-    power: int = 2  # the gradient is multiplied by T to this power; None: there is no T
+    power: int | None = 2  # the gradient is multiplied by T to this power; None: there is no T
     settings: dict = field(default_factory=dict)
 
 
@@ -281,7 +281,7 @@ class _Table:
         """What is in the answers: the same cost, from answers that were changed."""
         T = self.chosen[REFERENCE]["temperature"]
         student = self._student(COSTS[REFERENCE])
-        weights = self._student(Cost("weighted_labels_loss", 0))
+        weights = replace(student, loss=f"{HERE}.weighted_labels_loss", settings={})
         smooth = {"loss": "experiments.jobs.smoothed_labels_loss", "settings": {"smoothing": 0.1}}
         rows = {
             "wrong classes flattened": replace(
