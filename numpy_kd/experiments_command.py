@@ -16,10 +16,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from numpy_kd import _checks, _files
-from numpy_kd.experiments import digits, mnist
+from numpy_kd.experiments import digits, mnist, regularisers, specialists
 from numpy_kd.probability import softmax
 
 PUBLISHED = Path("figures")
+TABLES = {  # a module has `Settings`, `run` and `table`; the picture has its name
+    "mnist": (mnist, "section 3"),
+    "specialists": (specialists, "section 5, on letters"),
+    "regularisers": (regularisers, "section 6, on 3 % of letters, spoken digits and MNIST"),
+}
 HELP = {
     "data": "digits (8 x 8, in the package) or mnist",
     "members": "networks in the teacher",
@@ -46,7 +51,7 @@ def add_commands(commands) -> None:
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
     said = "a big network teaches a small one on real handwritten digits"
     _distill_options(commands.add_parser("distill", help=said, **shown))
-    said = "section 3 of the 2015 paper on MNIST"
+    said = "a section of the 2015 paper, or all of them in turn"
     _reproduce_options(commands.add_parser("reproduce", help=said, **shown))
     figures = commands.add_parser("figures", help="draw the README's pictures from their results")
     figures.add_argument("--out", type=Path, default=PUBLISHED, metavar="DIR")
@@ -75,11 +80,16 @@ def _distill_options(parser) -> None:
 
 
 def _reproduce_options(parser) -> None:
-    parser.add_argument("what", choices=["mnist"], help="which of the paper's tables")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the data, few epochs")
-    parser.add_argument("--seeds", type=int, default=None, metavar="N", help="of the first rows")
+    tables = "; ".join(f"{name}: {said}" for name, (_, said) in TABLES.items())
+    parser.add_argument("what", choices=[*TABLES, "all"], help=tables)
+    parser.add_argument("--quick", action="store_true", help="less data, few epochs: no result")
+    parser.add_argument("--seeds", type=int, default=None, metavar="N", help="else the table's own")
     parser.add_argument(
-        "--data", default=None, metavar="DIR", help="MNIST's four files; else as load_mnist finds"
+        "--data",
+        default=None,
+        metavar="DIR",
+        help="for mnist its four files, for regularisers a folder with mnist/ and fsdd/; else "
+        "$NUMPY_KD_DATA and the user's cache",
     )
     parser.add_argument(
         "--folder",
@@ -120,17 +130,28 @@ def _distill(options) -> Iterator[str]:
 
 
 def _reproduce(options) -> Iterator[str]:
+    names = list(TABLES) if options.what == "all" else [options.what]
+    folders, settings = _checked(options), {}
+    for name in names:  # all of them before the first network
+        settings[name] = TABLES[name][0].Settings()
+        if options.quick:
+            settings[name] = settings[name].quick()
+        if options.seeds is not None:
+            settings[name] = replace(settings[name], seeds=options.seeds)
+    for name in names:
+        yield from _reproduced(name, settings[name], options, folders)
+
+
+def _reproduced(name: str, settings, options, folders: list[Path]) -> Iterator[str]:
     from numpy_kd import plots
 
-    settings, name, folders = mnist.Settings(), "mnist", _checked(options)
-    if options.quick:
-        settings, name = settings.quick(), "mnist_quick"
-    if options.seeds is not None:
-        settings = replace(settings, seeds=options.seeds)
-    where = {"folder": options.folder / name, "data": options.data}
-    result = mnist.run(settings, processes=options.jobs, **where)
-    said = _write(result, folders, name, plots.mnist)
-    yield from mnist.table(result)
+    table, file = TABLES[name][0], f"{name}_quick" if options.quick else name
+    where = {"folder": options.folder / file, "data": options.data}
+    start = time.perf_counter()
+    result = table.run(settings, processes=options.jobs, **where)
+    result["seconds"] = round(time.perf_counter() - start, 1)
+    said = _write(result, folders, file, getattr(plots, name))
+    yield from table.table(result)
     yield said
 
 
@@ -180,9 +201,12 @@ def _figures(options) -> Iterator[str]:
     _files.write_text(options.out / "temperature.json", json.dumps(shown, indent=1) + "\n")
     strip = plots.temperature_strip(logits, temperatures)
     yield str(plots.save(strip, options.out / "temperature.png"))
-    results = options.out / "mnist.json"
-    if results.exists():
-        result = json.loads(results.read_text(encoding="utf-8"))
-        yield str(plots.save(plots.mnist(result), options.out / "mnist.png"))
-        example = plots.two_like_a_seven(result["example"])
-        yield str(plots.save(example, options.out / "mnist_two.png"))
+    for name in TABLES:
+        results = options.out / f"{name}.json"
+        if results.exists():
+            result = json.loads(results.read_text(encoding="utf-8"))
+            picture = getattr(plots, name)(result)
+            yield str(plots.save(picture, options.out / f"{name}.png"))
+            if name == "mnist":
+                example = plots.two_like_a_seven(result["example"])
+                yield str(plots.save(example, options.out / "mnist_two.png"))

@@ -30,6 +30,13 @@ from numpy_kd.plots.mnist import (
     mnist_rows,
     two_like_a_seven,
 )
+from numpy_kd.plots.paper import (
+    change_by_cover,
+    confusions_in_sets,
+    regularisers,
+    small_data_curves,
+    specialists,
+)
 from numpy_kd.plots.style import (
     BLUE,
     COLOURS,
@@ -60,6 +67,8 @@ __all__ = [
     "above_its_tangent",
     "answers_on",
     "bias_curve",
+    "change_by_cover",
+    "confusions_in_sets",
     "descent_paths",
     "digit",
     "distillation",
@@ -78,9 +87,12 @@ __all__ = [
     "power_curves",
     "probability_bars",
     "pulls",
+    "regularisers",
     "save",
     "schedule_curves",
     "second_thoughts",
+    "small_data_curves",
+    "specialists",
     "spread_by_depth",
     "synthetic_amounts",
     "temperature_strip",
