@@ -16,14 +16,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from numpy_kd import _checks, _files
-from numpy_kd.experiments import digits, mnist, regularisers, specialists
+from numpy_kd.experiments import compression, digits, mnist, regularisers, specialists, speech
 from numpy_kd.probability import softmax
 
 PUBLISHED = Path("figures")
 TABLES = {  # a module has `Settings`, `run` and `table`; the picture has its name
     "mnist": (mnist, "section 3"),
+    "speech": (speech, "section 4, on spoken digits"),
     "specialists": (specialists, "section 5, on letters"),
     "regularisers": (regularisers, "section 6, on 3 % of letters, spoken digits and MNIST"),
+    "compression": (compression, "of Bucila, Caruana, Niculescu-Mizil 2006, on letters"),
 }
 HELP = {
     "data": "digits (8 x 8, in the package) or mnist",
@@ -51,7 +53,7 @@ def add_commands(commands) -> None:
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
     said = "a big network teaches a small one on real handwritten digits"
     _distill_options(commands.add_parser("distill", help=said, **shown))
-    said = "a section of the 2015 paper, or all of them in turn"
+    said = "a table of the papers, or all of them in turn"
     _reproduce_options(commands.add_parser("reproduce", help=said, **shown))
     figures = commands.add_parser("figures", help="draw the README's pictures from their results")
     figures.add_argument("--out", type=Path, default=PUBLISHED, metavar="DIR")
@@ -88,7 +90,8 @@ def _reproduce_options(parser) -> None:
         "--data",
         default=None,
         metavar="DIR",
-        help="for mnist its four files, for regularisers a folder with mnist/ and fsdd/; else "
+        help="for mnist its four files, for speech the recordings, for regularisers a folder with "
+        "mnist/ and fsdd/; else "
         "$NUMPY_KD_DATA and the user's cache",
     )
     parser.add_argument(

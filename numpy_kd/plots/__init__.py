@@ -32,10 +32,12 @@ from numpy_kd.plots.mnist import (
 )
 from numpy_kd.plots.paper import (
     change_by_cover,
+    compression,
     confusions_in_sets,
     regularisers,
     small_data_curves,
     specialists,
+    speech,
 )
 from numpy_kd.plots.style import (
     BLUE,
@@ -68,6 +70,7 @@ __all__ = [
     "answers_on",
     "bias_curve",
     "change_by_cover",
+    "compression",
     "confusions_in_sets",
     "descent_paths",
     "digit",
@@ -93,6 +96,7 @@ __all__ = [
     "second_thoughts",
     "small_data_curves",
     "specialists",
+    "speech",
     "spread_by_depth",
     "synthetic_amounts",
     "temperature_strip",

@@ -1,4 +1,4 @@
-"""Pictures of sections 5 and 6 of the 2015 paper, from the results of their experiments."""
+"""Pictures of sections 4 to 6 of the 2015 paper and of Bucila's curve, from their results."""
 
 from __future__ import annotations
 
@@ -10,6 +10,34 @@ from numpy_kd.plots.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, STYL
 
 # sec. 5, table 4: relative change of accuracy in percent, by the number of specialists, 0 to 10
 PAPER_BY_COVER = (0.0, 3.4, 7.4, 8.8, 10.5, 11.1, 11.3, 12.8, 13.6, 16.6, 14.1)
+
+
+def speech(result: dict) -> Figure:
+    """Frames right in each split, a dot a network; and the share of the ensemble's gain.
+
+    >>> row = {"frames": [0.5, 0.6], "share": [0.0, 1.0]}
+    >>> split = {"rows": {"member": row, "T = 2": row}}
+    >>> len(speech({"splits": {"anna": split, "ben": split}}).axes)
+    2
+    """
+    splits = result["splits"]
+    figure, (frames, shares) = new_figure(11, 4.2, columns=2, sharey=True)
+    titles = list(next(iter(splits.values()))["rows"])[::-1]
+    with matplotlib.rc_context(STYLE):
+        for i, (name, colour) in enumerate(zip(splits, (BLUE, ORANGE, GREEN, GREY), strict=False)):
+            for y, title in enumerate(titles):
+                row, height = splits[name]["rows"][title], y + 0.15 * (len(splits) / 2 - i)
+                how = {"color": colour, "s": 14, "alpha": 0.8, "label": None if y else name}
+                frames.scatter(100 * np.array(row["frames"]), [height] * len(row["frames"]), **how)
+                shares.scatter(row["share"], [height] * len(row["share"]), **how)
+        frames.set_yticks(range(len(titles)), titles, fontsize=8)
+        shares.axvline(0.8, color=RED, lw=1, ls="--", label="the paper: more than 0.8")
+        frames.set(xlabel="frames right, %", title="A dot a network")
+        shares.set(xlabel="share of the ensemble's gain", title="How much is passed on")
+        shares.legend(fontsize=8)
+        for ax in (frames, shares):
+            ax.grid(axis="x", alpha=0.25)
+    return figure
 
 
 def regularisers(result: dict) -> Figure:
@@ -129,3 +157,44 @@ def confusions_in_sets(seeds: list[dict], ax):
     ax.legend(fontsize=8)
     ax.set(xlabel="specialists", ylabel="confusions inside a set, %", title="Do sets hold them?")
     return ax
+
+
+def compression(result: dict) -> Figure:
+    """Errors against the amount of synthetic rows, a line a kind, a band over the seeds.
+
+    >>> errors = {"MUNGE, 1": 9, "MUNGE, 5": 7, "the ensemble": 5, "student, labels": 12}
+    >>> settings = {"amounts": [1, 5], "rows": 100}
+    >>> result = {"settings": settings, "seeds": [{"errors": errors, "test_rows": 50}]}
+    >>> len(compression(result).axes[0].lines)
+    3
+    """
+    figure, ax = new_figure(6.5, 4)
+    seeds, amounts = result["seeds"], result["settings"]["amounts"]
+    each = {
+        title: np.array([seed["errors"][title] for seed in seeds]) for title in seeds[0]["errors"]
+    }
+    with matplotlib.rc_context(STYLE):
+        for kind, colour in (("MUNGE", BLUE), ("NBE", GREEN), ("RANDOM", ORANGE)):
+            if f"{kind}, {amounts[0]}" not in each:
+                continue
+            errors = np.stack([each[f"{kind}, {amount}"] for amount in amounts])
+            ax.plot(amounts, errors.mean(axis=1), color=colour, marker="o", ms=4, label=kind)
+            ax.fill_between(
+                amounts, errors.min(axis=1), errors.max(axis=1), color=colour, alpha=0.2
+            )
+        lines = (
+            ("the ensemble", "-"),
+            ("student, labels", "--"),
+            ("student, no synthetic rows", ":"),
+        )
+        for title, style in lines:
+            if title in each:
+                ax.axhline(each[title].mean(), color=GREY, ls=style, lw=1, label=title)
+        ax.set(
+            xscale="log", xlabel=f"synthetic rows for each of {result['settings']['rows']:,} real"
+        )
+        ax.set_xticks(amounts, [str(amount) for amount in amounts])
+        ax.minorticks_off()
+        ax.set_ylabel(f"errors among {seeds[0]['test_rows']:,} letters")
+        ax.legend(fontsize=8)
+    return figure
