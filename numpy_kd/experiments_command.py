@@ -14,9 +14,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from numpy_kd import _checks, _files
-from numpy_kd.experiments import compression, digits, mnist, regularisers, specialists, speech
+from numpy_kd.experiments import (
+    compression,
+    digits,
+    mnist,
+    regularisers,
+    since2015,
+    specialists,
+    speech,
+)
 from numpy_kd.probability import softmax
 
 PUBLISHED = Path("figures")
@@ -26,6 +35,7 @@ TABLES = {  # a module has `Settings`, `run` and `table`; the picture has its na
     "specialists": (specialists, "section 5, on letters"),
     "regularisers": (regularisers, "section 6, on 3 % of letters, spoken digits and MNIST"),
     "compression": (compression, "of Bucila, Caruana, Niculescu-Mizil 2006, on letters"),
+    "since2015": (since2015, "the costs since then, compared"),
 }
 HELP = {
     "data": "digits (8 x 8, in the package) or mnist",
@@ -68,13 +78,14 @@ def defaults(parser) -> dict:
 
 def _distill_options(parser) -> None:
     for field in fields(digits.Settings):
-        several = isinstance(field.default, tuple)
+        default: Any = field.default
+        several = isinstance(default, tuple)
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
-            type=type(field.default[0]) if several else type(field.default),
+            type=type(default[0]) if several else type(default),
             nargs="+" if several else None,
-            default=field.default,
-            metavar="N" if isinstance(field.default, (int, tuple)) else "X",
+            default=default,
+            metavar="N" if isinstance(default, (int, tuple)) else "X",
             help=HELP[field.name],
         )
     _common_options(parser)

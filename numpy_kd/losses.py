@@ -15,14 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import _checks
-from numpy_kd.probability import (
-    _finite,
-    _like,
-    _mean_under,
-    _quietly,
-    _softmax_and_log,
-    _within,
-)
+from numpy_kd.probability import _finite, _like, _mean_under, _quietly, _softmax_and_log, _within
 
 Loss = tuple[float, np.ndarray]
 
@@ -183,22 +176,26 @@ def hinton_loss(
     soft_weight = _checks.non_negative("soft_weight", soft_weight)
     hard_weight = _checks.non_negative("hard_weight", hard_weight)
     scale_by_t2 = _checks.flag("scale_by_t2", scale_by_t2)
+    parts = _checks.flag("parts", parts)
     y, counts = _labels_that_count(labels, labelled, hard_weight, z)
 
     soft, hard, dlogits = 0.0, 0.0, np.zeros_like(z)
     if soft_weight > 0:
         q, log_q = _softmax_and_log(z, T)
         p, log_p = _softmax_and_log(v, T)
-        kl = _mean(_mean_under(p, log_p - log_q))
+        log_q -= log_p
+        kl = _mean(-_mean_under(p, log_q))  # of log q/p
         soft = soft_weight * (T * (T * kl) if scale_by_t2 else kl)
-        scale = soft_weight * (T if scale_by_t2 else 1 / T)
-        dlogits = (q - p) * _within(scale / len(z), z.dtype)
+        q -= p
+        q *= _within((soft_weight * T if scale_by_t2 else soft_weight / T) / len(z), z.dtype)
+        dlogits = q
     if hard_weight > 0:
         q, log_q = _softmax_and_log(z, 1.0)
-        hard = hard_weight * _mean(-log_q[np.arange(len(z)), y] * counts)
-        q[np.arange(len(z)), y] -= 1
-        scale = hard_weight / len(z)
-        dlogits = dlogits + q * (_within(scale, z.dtype) * counts[:, None])
+        rows = np.arange(len(z))
+        hard = hard_weight * _mean(np.where(counts, -log_q[rows, y], 0))
+        q[rows, y] -= 1
+        q *= _within(hard_weight / len(z), z.dtype)
+        dlogits = dlogits + np.where(counts[:, None], q, 0)
     return ({"soft": soft, "hard": hard} if parts else soft + hard), dlogits
 
 
@@ -219,7 +216,7 @@ def logit_matching_loss(logits, teacher_logits, *, center: bool = True) -> Loss:
     (2.0, array([[-2.,  0.]]))
     """
     z, v = _student_and_teacher(logits, teacher_logits)
-    return _logit_matching(z, v, center)
+    return _logit_matching(z, v, _checks.flag("center", center))
 
 
 def noisy_logit_matching_loss(
@@ -249,6 +246,7 @@ def noisy_logit_matching_loss(
     z, v = _student_and_teacher(logits, teacher_logits)
     sigma = _checks.non_negative("sigma", sigma)
     fraction = _checks.fraction("fraction", fraction)
+    center = _checks.flag("center", center)
     rng = _checks.generator("rng", rng)
     chosen = rng.random((len(v), 1)) < fraction
     noise = chosen * rng.standard_normal(v.shape).astype(v.real.dtype)
@@ -268,6 +266,8 @@ def _logit_matching(z, v, center: bool) -> Loss:
 
 def _student_and_teacher(logits, teacher_logits):
     z, v = _checks.student_and_teacher(logits, teacher_logits)
+    if v.dtype.kind == "c" and z.dtype.kind != "c":
+        return z.astype(v.dtype), v
     return z, _like(v, z)
 
 
@@ -276,15 +276,14 @@ def _temperature(temperature, z) -> float:
 
 
 def _labels_that_count(labels, labelled, hard_weight: float, z):
-    """Labels, and 1 for each row whose label counts, 0 for the others."""
+    """Labels, and which rows' labels count."""
     if labels is None:
         if labelled is not None:
             raise ValueError("labelled must be None when labels is None")
         if hard_weight > 0:
             raise ValueError(f"hard_weight must be 0 when labels is None, got {hard_weight}")
         return None, None
-    y, counts = _checks.some_labels(labels, labelled, z.shape[1], len(z))
-    return y, counts.astype(z.real.dtype)
+    return _checks.some_labels(labels, labelled, z.shape[1], len(z))
 
 
 def _mean(rows) -> float:

@@ -9,13 +9,12 @@ import good_answers
 import numpy as np
 import pytest
 import scipy.special
-from good_answers import softmax as own_softmax
 
 import numpy_kd as kd
 from numpy_kd.__main__ import main
 from numpy_kd.exercises import catalogue, check, selfcheck, sheet_notebooks
 from numpy_kd.exercises.exercise import Answer
-from numpy_kd.exercises.judging import differences, draws
+from numpy_kd.exercises.judging import differences
 from numpy_kd.exercises.judging.verdict import judge
 
 ROOT = Path(__file__).parent.parent
@@ -112,16 +111,24 @@ def test_other_ways_to_draw_are_right_too(name):
         assert verdict.status == "ok", verdict.lines()
 
 
-def test_fixtures_tell_mistakes_apart():
-    for seed in range(50):
-        z, v, y, T, soft, hard = draws.distilled(np.random.default_rng(seed))
-        B, N = z.shape
-        assert len({B, N, T, T * T, soft, hard, 1.0, soft + hard}) == 8
-        assert len(set(y)) == B and abs(z.mean(axis=-1)).min() > 1e-6
-        assert not np.allclose(z, v)
-
-
 # --- what is said -------------------------------------------------------------------------------
+
+
+def own_softmax(z, T=1.0):
+    e = np.exp((z - z.max(axis=-1, keepdims=True)) / T)
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def own_kl_loss(z, v, T):
+    p, q = own_softmax(v, T), own_softmax(z, T)
+    log_p, log_q = (
+        _shifted(x / T) - np.log(np.exp(_shifted(x / T)).sum(-1, keepdims=True)) for x in (v, z)
+    )
+    return (p * (log_p - log_q)).sum(axis=-1).mean(), (q - p) / T / len(z)
+
+
+def _shifted(z):
+    return z - z.max(axis=-1, keepdims=True)
 
 
 def said(function, name=""):
@@ -129,37 +136,19 @@ def said(function, name=""):
 
 
 def doubles_the_gradient(z, v, T):
-    p, q = own_softmax(v, T), own_softmax(z, T)
-    value = (p * (np.log(p) - np.log(q))).sum(axis=-1).mean()
-    return value, 2 * (q - p) / T / len(z)
-
-
-def forgets_the_chain_rule(z, v, T):
-    value, dlogits = doubles_the_gradient(z, v, T)
-    return value, dlogits * T / 2
+    value, dlogits = own_kl_loss(z, v, T)
+    return value, 2 * dlogits
 
 
 def takes_t_for_one(z, v, T):
-    p, q = own_softmax(v), own_softmax(z)
-    return (p * np.log(p / q)).sum(axis=-1).mean(), (q - p) / len(z)
-
-
-def test_the_diagnosis_of_gradients_speaks_where_no_usual_mistake_fits():
-    report = said(doubles_the_gradient, "kl_loss")
-    assert "What it looks like: dlogits: times 2" in report
-    assert "2.0000000 times the right one" in report
+    return own_kl_loss(z, v, 1.0)
 
 
 def test_the_complex_step_gives_evidence():
-    report = said(forgets_the_chain_rule, "kl_loss")
+    report = said(doubles_the_gradient, "kl_loss")
     assert "By the complex step, the slope of your own value at" in report
+    assert "it is 2.0000000 times the right one in every entry" in report
     assert "the two belong together" in said(takes_t_for_one, "kl_loss")
-
-
-def test_the_sentence_has_the_numbers_of_the_call():
-    report = said(forgets_the_chain_rule, "kl_loss")
-    ratio = float(report.split("it is ")[1].split(" times")[0])
-    assert f"and T = {ratio:g}." in report
 
 
 def changes_its_argument(dy, y):
@@ -198,7 +187,7 @@ REPORTS = {
     "a module that is not there": (
         "softmax",
         lambda z, T=1.0: scipy.special.softmax(z / T, axis=-1),
-        "it uses the module scipy; the grader has only numpy and math",
+        "it uses the module scipy; the grader has only NumPy and the standard library",
     ),
     "the library through its name": (
         "softmax",

@@ -86,8 +86,8 @@ MISTAKES = {
     "weights swapped": (
         "losses.py",
         "hinton_loss",
-        "scale = hard_weight / len(z)",
-        "scale = soft_weight / len(z)",
+        "_within(hard_weight / len(z)",
+        "_within(soft_weight / len(z)",
         LOSSES,
     ),
     "softmax of a softmax": (

@@ -208,7 +208,12 @@ LOG10, LOG2 = "1/log(10), as with logarithms to base 10", "1/log(2), as with log
 WRONG = (
     # sheet 1
     Wrong("hardmax", "one largest for the whole batch", lambda z: (z == z.max()).astype(z.dtype)),
-    Wrong("hardmax", "columns", lambda z: (z == z.max(axis=0)).astype(z.dtype)),
+    Wrong(
+        "hardmax",
+        "columns",
+        lambda z: (z == z.max(axis=0)).astype(z.dtype),
+        cause="the largest of each column",
+    ),
     Wrong("hardmax", "second largest", lambda z: np.eye(z.shape[1])[np.argsort(z)[:, -2]]),
     Wrong("hardmax", "counted from 1", lambda z: np.roll(good.hardmax(z), 1, axis=1)),
     Wrong(

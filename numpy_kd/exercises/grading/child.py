@@ -44,10 +44,10 @@ NOBODY = 65534
 HOME = "numpy_kd"
 NOTEBOOK = "__main__"
 NEEDED_LATER = ("unicodedata", "tracemalloc")  # by identifiers, by warnings
-LAZY = (  # parts of NumPy that are loaded when they are first named
-    *("char", "ctypeslib", "dtypes", "emath", "exceptions", "fft", "lib", "linalg", "ma"),
-    *("polynomial", "random", "rec", "strings", "testing", "typing"),
-)
+LAZY = {  # parts of NumPy that are loaded when they are first named
+    *("char", "core", "ctypeslib", "dtypes", "emath", "exceptions", "f2py", "fft", "lib", "linalg"),
+    *("ma", "matlib", "polynomial", "random", "rec", "strings", "testing", "typing"),
+}
 NOT_LOADED = {"__main__", "antigravity", "ensurepip", "idlelib", "lib2to3", "pip", "test", "this"}
 NOT_LOADED |= {"tkinter", "turtle", "turtledemo", "venv"}
 SLOW = (ast.Expr, ast.For, ast.AsyncFor, ast.While)  # statements that define nothing of their own
@@ -61,6 +61,7 @@ ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
 def serve() -> None:
     """Read the file, run it, and answer the grader's frames until it closes the pipe."""
     channel = Channel()
+    channel.send({"kind": "started"})
     header, arrays = channel.receive()
     active = limit(header["limits"])
     try:
@@ -143,7 +144,8 @@ def load(submission: Submission, drawing) -> None:
             wanted += [alias.name for alias in part.names]
         elif isinstance(part, ast.ImportFrom) and part.module and not part.level:
             wanted += [part.module, *(f"{part.module}.{alias.name}" for alias in part.names)]
-            words |= set(LAZY) if (part.module, part.names[0].name) == ("numpy", "*") else set()
+            if (part.module, part.names[0].name) == ("numpy", "*"):
+                words |= set(np.__all__)
     if words & {"random", *drawing} or any("random" in name for name in wanted):
         import random
         import secrets
@@ -151,7 +153,7 @@ def load(submission: Submission, drawing) -> None:
         random.seed(0)
         secrets.randbits = random.getrandbits  # where NumPy takes its seeds from
         _load("numpy.random")
-    for name in [*wanted, *(f"numpy.{word}" for word in LAZY if word in words)]:
+    for name in [*wanted, *(f"numpy.{word}" for word in sorted(words & LAZY))]:
         parts = name.split(".")
         known = parts[0] == "numpy" or parts[0] in sys.stdlib_module_names
         if known and not NOT_LOADED & set(parts):
@@ -226,6 +228,10 @@ class Stopped(BaseException):
     """A statement's time is up."""
 
 
+class NotGiven(ValueError):
+    """What the grader does not give of the library, or with these arguments."""
+
+
 class Notebook:
     """The statements, run in one namespace, and the functions that are there afterwards."""
 
@@ -234,7 +240,7 @@ class Notebook:
         self.wanted, self.skip = header["wanted"], dict(header["skip"])
         self.notes, self.lost = list(submission.notes), dict(submission.lost)
         self.checked: dict[str, tuple] = {}
-        self._running = False
+        self._running = self._late = False
         module = sys.modules[NOTEBOOK] = types.ModuleType(NOTEBOOK)
         self.names = module.__dict__
         self.names |= {"np": np, "numpy": np, "math": math, "display": lambda *shown: None}
@@ -278,6 +284,8 @@ class Notebook:
                 exec(code, self.names)  # noqa: S102 (that is the purpose)
         except Stopped:
             problem = TOO_SLOW
+        except NotGiven as error:  # where nothing is defined, nothing is lost by it
+            problem = "" if isinstance(node, SLOW) else described(error)
         except BaseException as error:  # noqa: BLE001 (SystemExit too: the rest is still to come)
             problem = described(error)
         self.left -= time.monotonic() - start
@@ -285,7 +293,7 @@ class Notebook:
 
     @contextmanager
     def _timed(self, seconds: float):
-        self._running = True
+        self._running, self._late = True, False
         signal.setitimer(signal.ITIMER_REAL, seconds, LEAST_SECONDS)  # again, if it is swallowed
         try:
             yield
@@ -295,6 +303,18 @@ class Notebook:
 
     def _alarm(self, number, frame) -> None:
         if self._running:
+            raise Stopped
+        self._late = True
+
+    @contextmanager
+    def _undisturbed(self):
+        """A frame is sent and answered as a whole, and time is up behind it."""
+        before, self._running = self._running, False
+        try:
+            yield
+        finally:
+            self._running = before
+        if before and self._late:
             raise Stopped
 
     def _note(self, node: ast.stmt, place: str, problem: str) -> None:
@@ -343,10 +363,11 @@ class Notebook:
         codes = [encode(value, arrays) for value in positional]
         words = {str(word): encode(value, arrays) for word, value in named.items()}
         frame = {"kind": "help", "name": str(name), "positional": codes, "named": words}
-        self.channel.send(frame, arrays)
-        header, arrays = self.channel.receive()
+        with self._undisturbed():
+            self.channel.send(frame, arrays)
+            header, arrays = self.channel.receive()
         if header["kind"] == "refused":
-            raise ValueError(header["text"])
+            raise NotGiven(header["text"])
         return decode(header["value"], arrays)
 
     def _check(self, function, name: str = "", *, points=None):
@@ -388,7 +409,8 @@ def described(error: BaseException) -> str:
         text = str(error)[: TEXT // 2]
     except BaseException:  # noqa: BLE001 (its text may raise, too)
         text = ""
-    text, place = f"{type(error).__name__}: {text}" if text else type(error).__name__, ""
+    kind = "ValueError" if isinstance(error, NotGiven) else type(error).__name__
+    text, place = f"{kind}: {text}" if text else kind, ""
     for frame, number in itertools.islice(traceback.walk_tb(error.__traceback__), 2000):
         file, function = frame.f_code.co_filename, frame.f_code.co_name
         if file in linecache.cache and function != "<module>":

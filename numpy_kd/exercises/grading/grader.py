@@ -75,6 +75,7 @@ def record_of(path, folder, settings, found: Found, done=(), sha256="") -> dict:
         "student": names.student(inside),
         "feedback": names.feedback(inside.as_posix()),
         "sha256": sha256,
+        "problem": found.problem,
         "notes": notes,
         "sheets": [
             {

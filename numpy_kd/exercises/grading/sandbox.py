@@ -46,7 +46,8 @@ ENVIRONMENT = {**BLAS, "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}
 HELPER_CALLS = 500  # given helpers may be called this often in one run of a function,
 HELPER_NUMBERS = 1 << 13  # with this many numbers: their outer product is still a small array
 HELPER_BYTES = 256 << 20  # and may use this much memory
-ALL_ANSWERS = 16 * wire.ANSWER_BYTES  # in one conversation
+ALL_ANSWERS = 16 * wire.ANSWER_BYTES  # of one submission
+START = 30.0  # seconds for Python and NumPy, before anything of a submission is there
 RESTARTS = 4  # for statements that end the process
 GRACE = (
     1.0  # seconds that a statement may take beyond its own limit before it is ended from outside
@@ -186,29 +187,29 @@ def run(
     Returns: what was found, and each run with one `Answer` for each of its calls; never raises
     for what the child does.
     """
-    deadline, skip = time.monotonic() + limits.together, {}
+    left, received, skip = limits.together, 0, {}
     found, waiting, done = None, [], []
     while found is None or waiting:
-        process = Child(links, limits, wrap, deadline)
+        process = Child(links, limits, wrap)
         try:
+            process.start(left, received)
             seen = process.open(job, skip)
             if found is None:
                 found, waiting = seen, list(choose(seen))
             while waiting:
-                share = (deadline - time.monotonic()) / len(waiting)
-                answers, whole = process.answers(waiting[0], min(limits.seconds, share))
+                answers, whole = process.answers(waiting[0], process.left() / len(waiting))
                 done.append((waiting.pop(0), answers))
                 if not whole:
                     break
         except Ended as end:  # while the notebook's statements ran
-            again = process.statement is not None and len(skip) < RESTARTS
-            if again and time.monotonic() < deadline:
+            if process.statement is not None and len(skip) < RESTARTS and process.left() > 0:
                 skip[process.statement] = f"not run: {end.text}"
-                continue
-            found = found or Found(problem=end.text)
-            done += [(each, _failed(each, end)) for each in waiting]
-            waiting = []
+            else:
+                found = found or Found(problem=end.text)
+                done += [(each, _failed(each, end)) for each in waiting]
+                waiting = []
         finally:
+            left, received = process.left(), process.received
             process.kill()
     return found, done
 
@@ -231,13 +232,13 @@ def works(links, limits: Limits, wrap: str = "") -> tuple[str, ...]:
 class Child:
     """The process, its three pipes, and the clock."""
 
-    def __init__(self, links, limits: Limits, wrap: str, deadline: float):
+    def __init__(self, links, limits: Limits, wrap: str):
         self.statement: int | None = None  # the one that runs
-        self._helped = 0
+        self.received = self._helped = self._told = 0
         self._directory = tempfile.mkdtemp(prefix="numpy_kd_child_")
-        self._unread, self._said, self._received, self._closed = bytearray(), b"", 0, False
-        self._limits, self._last = limits, deadline
-        self._deadline = min(deadline, time.monotonic() + limits.seconds)
+        self._unread, self._said, self._closed = bytearray(), b"", False
+        self._limits = limits
+        self._last = self._deadline = time.monotonic() + START
         command = [sys.executable, "-S", "-s", "-P", "-B", "-c", PROGRAM, str(links)]
         try:
             self._process = subprocess.Popen(
@@ -262,6 +263,16 @@ class Child:
 
     # --- what is said ---
 
+    def start(self, seconds: float, received: int) -> None:
+        """Wait for Python and NumPy; the clock of the submission runs from here."""
+        if self._receive()[0].get("kind") != "started":
+            raise Ended("error", "the process did not start")
+        self._last, self.received = time.monotonic() + seconds, received
+
+    def left(self) -> float:
+        """Seconds that the submission still has."""
+        return self._last - time.monotonic()
+
     def open(self, job: Job, skip: dict[int, str]) -> Found:
         """Send the file, and follow its statements to the end of it."""
         limits, data = self._limits, np.frombuffer(job.data, np.uint8)
@@ -276,12 +287,15 @@ class Child:
             "statement": limits.statements / 2,
             "limits": limits.for_child(),
         }
+        self._allow(limits.seconds)
         self._send(header, [data])
         while True:
             header, arrays = self._receive()
             kind = header.get("kind")
             if kind == "statement" and type(header.get("number")) is int:
-                self.statement = header["number"]
+                self.statement, self._told = header["number"], self._told + 1
+                if self._told > 2 * submission.STATEMENTS:
+                    raise Ended("protocol", "what came back was not an answer")
                 self._allow(limits.statements / 2 + GRACE)
             elif kind == "help":
                 self._help(header, arrays, job.library)
@@ -294,7 +308,7 @@ class Child:
     def answers(self, run: Run, seconds: float) -> tuple[list[Answer], bool]:
         """One answer for each call, and whether the process can go on."""
         answers: list[Answer] = []
-        self._allow(seconds)
+        self._allow(min(self._limits.seconds, seconds))
         self._helped = 0
         try:
             for arguments in run.calls:
@@ -331,10 +345,10 @@ class Child:
     def _help(self, header: dict, arrays: list, given: dict, calls: float = math.inf) -> None:
         """Send the result of a given helper, which is never what this run is asked for."""
         self._helped += 1
+        if self._helped > calls:
+            raise Ended("error", f"the library's functions were called more than {calls} times")
         arrays_back: list = []
         try:
-            if self._helped > calls:
-                raise ValueError(f"the library's functions were called more than {calls} times")
             value = wire.encode(_helped(header, arrays, given), arrays_back)
             reply = {"kind": "result", "value": value}
         except ValueError as error:
@@ -364,8 +378,8 @@ class Child:
         try:
             size = wire.header_size(self._take(4))
             header, size = wire.read_header(self._take(size))
-            self._received += size
-            if self._received > ALL_ANSWERS:
+            self.received += size
+            if self.received > ALL_ANSWERS:
                 raise wire.ProtocolError("more came back than any answers need")
             return header, wire.read_arrays(header, self._take(size))
         except wire.ProtocolError as error:

@@ -17,6 +17,7 @@ from numpy_kd.exercises.exercise import Check, Exercise, Mistake, Seen
 from numpy_kd.exercises.judging import differences
 from numpy_kd.exercises.judging.asking import ask
 
+MATCH = 1e-9  # how nearly a formula must give a gradient, relative to its largest entry
 ROUNDING = 1e-15  # where digits cancel, two ways to make one mistake differ by this
 
 
@@ -34,7 +35,7 @@ def cause(exercise: Exercise, judged: Sequence[Judged]) -> tuple[str, str]:
     off = [call for row in judged if row.text for call in row.calls if is_off(call, call.value)]
     if not off:
         return "", ""
-    found = [mistake for mistake in exercise.mistakes if _explains(mistake, calls, off)]
+    found = [m for m in exercise.mistakes if all(_makes(m, call) for call in calls)]
     if len(found) == 1:
         return found[0].name, told(found[0], off[0].numbers)
     if found or exercise.context is None:
@@ -55,58 +56,50 @@ def told(mistake: Mistake, numbers: dict[str, float]) -> str:
     return mistake.sentence.format(**{name: f"{x:g}" for name, x in spoken.items()})
 
 
-def _explains(mistake: Mistake, calls: list[Seen], off: list[Seen]) -> bool:
-    """Whether a mistake gives what came back from every call, and is wrong where the answer is."""
-    shows = False
-    for call in calls:
-        made = ask(mistake.function, call.arguments, "ignore")
-        if made.failure or call.failure:
-            same = made.failure == call.failure
-        else:
-            tolerance = differences.tolerance_of(call)
-            same = differences.close(call.value, made.value, tolerance, ROUNDING)
-        if not same:
-            return False
-        shows = shows or (any(call is each for each in off) and is_off(call, made.value))
-    return shows
+def _makes(mistake: Mistake, call: Seen) -> bool:
+    """Whether a mistake gives what came back from this call: these numbers, or an error."""
+    made = ask(mistake.function, call.arguments, "ignore")
+    if made.failure or call.failure:
+        return made.failure == call.failure
+    return differences.close(call.value, made.value, differences.tolerance_of(call), ROUNDING)
 
 
 # --- wrong gradients that are no usual mistake of this exercise ---------------------------------
 
 
 def _diagnosed(exercise: Exercise, calls: list[Seen]) -> tuple[str, str]:
-    """The one formula of the diagnosis of gradients that gives all that is off, if that is all.
+    """The one formula of the table of wrong gradients that gives all that is off, if that is all.
 
-    Not where the gradient is the right one times a number, which says itself.
+    Not where every gradient is the right one times a number, which says itself.
     """
-    parts = []
+    names, cases, says_itself = [], [], True
     for call in calls:
         pairs = differences.matched(exercise.returns, call.value, call.expected)
         if call.failure or isinstance(pairs, str):
             return "", ""
-        for index, (name, got, right) in enumerate(pairs):
+        for name, got, right in pairs:
             if differences.close(got, right, differences.tolerance_of(call)):
                 continue
-            if np.shape(got) != np.shape(right) or (index == 0 and name == "value"):
+            if not _comparable(got, right):
                 return "", ""
             if not differences.is_float32(right):  # float32 cannot tell one formula from another
-                parts.append(
-                    (name, got.astype(np.float64), right, exercise.context(*call.arguments))
-                )
-    telling = [part for part in parts if not _is_a_multiple(part[1], part[2])]
-    if not telling:
+                context = exercise.context(*call.arguments)
+                cases.append(diagnosis.Case(got.astype(np.float64), right, context))
+                names.append(name)
+                says_itself = says_itself and _is_a_multiple(got, right)
+    if says_itself:
         return "", ""
-    found = first = diagnosis.diagnose(*telling[0][1:])
-    for _, *part in parts:
-        if found.causes:
-            found = diagnosis.diagnose(*part, causes=found.causes)
-    if found.cause is None:
+    formulas = (row for row in diagnosis.CAUSES if row.stage == "formula")
+    found = [row for row in formulas if all(row.residual(case) <= MATCH for case in cases)]
+    if len(found) != 1:
         return "", ""
-    (only,) = found.causes
-    return (
-        only.name,
-        f"{telling[0][0]}: {first if first.cause else f'{only.name}. {only.sentence}.'}",
-    )
+    return found[0].name, f"{', '.join(dict.fromkeys(names))}: {found[0].sentence}."
+
+
+def _comparable(got, right) -> bool:
+    """Whether this is a gradient that a formula may give: a wrong value, a number, is not."""
+    array = isinstance(got, np.ndarray) and got.shape == np.shape(right)
+    return array and bool(np.isfinite(got).all())
 
 
 def _is_a_multiple(got, right) -> bool:

@@ -57,7 +57,7 @@ def _first_difference(seen: Sequence, names, only=None, by_entry: bool = False):
         index, text = difference(call, names, only, by_entry)
         if text:
             order = _another_order(seen, names)
-            more = order or ("" if index is None else _measured(seen, position, index))
+            more = order or ("" if index is None else _measured(seen, position, names, index))
             return (f"{text}; {more}" if more else text), call
     return "", None
 
@@ -180,24 +180,20 @@ def _another_order(seen: Sequence, names: tuple[str, ...]) -> str:
     return ""
 
 
-def _measured(seen: Sequence, position: int, index: int) -> str:
-    """What one number says of result `index`, on all calls that have one of the right shape."""
-    pairs, shown = [], 0
-    for number, call in enumerate(seen):
-        got, right = _part(call.value, index), _part(call.expected, index)
-        usable = isinstance(got, (np.ndarray, int, float)) and np.shape(got) == np.shape(right)
-        got32 = is_float32(got) or is_float32(right)
-        got, right = (np.asarray(x, np.float64) if usable else np.nan for x in (got, right))
-        if not usable or not got.size or not np.isfinite(got).all() or not np.isfinite(right).all():
+def _measured(seen: Sequence, position: int, names: tuple[str, ...], index: int) -> str:
+    """What one number says of result `index`, if all calls have finite ones of the right shape."""
+    pairs = []
+    for call in seen:
+        results = matched(names, call.value, call.expected)
+        _, got, right = ("", None, None) if isinstance(results, str) else results[index]
+        if not isinstance(got, (np.ndarray, int, float)) or np.shape(got) != np.shape(right):
             return ""
-        shown = len(pairs) if number == position else shown
-        digits = MEASURED_FLOAT32 if got32 else MEASURED
+        digits = MEASURED_FLOAT32 if is_float32(got) or is_float32(right) else MEASURED
+        got, right = np.asarray(got, np.float64), np.asarray(right, np.float64)
+        if not got.size or not (np.isfinite(got) & np.isfinite(right)).all():
+            return ""
         pairs.append(measured.Pair(got, right, call.numbers, digits))
-    return measured.relation(pairs, shown)
-
-
-def _part(value, index: int):
-    return value[index] if isinstance(value, tuple) else value
+    return measured.relation(pairs, position)
 
 
 def _size(finite: np.ndarray) -> float:

@@ -1,7 +1,6 @@
 """Arguments drawn at random, such that different mistakes give different numbers.
 
-Sizes lie at least 3 apart, so that N, N - 1 and N + 1 are never B, B - 1 or B + 1, and none is
-twice another; T is not a whole number, weights are unequal and do not sum to 1, rows of logits do
+Sizes lie at least 3 apart, so that N, N - 1 and N + 1 are never B, B - 1 or B + 1, nor twice B; T is not a whole number, weights are unequal and do not sum to 1, rows of logits do
 not have zero mean. How far the logits of a row lie apart does not depend on luck.
 """
 
@@ -11,13 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-SMALLEST, LARGEST, APART = 4, 16, 3
-TEMPERATURES = (2.3, 2.7, 3.3, 3.7)
+SMALLEST, LARGEST, APART = 4, 20, 3
+TEMPERATURES = (2.4, 2.7, 3.3, 3.7)
 RATES = (0.15, 0.11, 0.17, 0.23)  # of learning
 WEIGHTS = ((0.7, 0.4), (0.65, 0.85), (0.8, 0.3), (0.9, 0.25))  # soft, hard
-FAR = (
-    5000.0  # an exponential of this overflows, and of its negative is 0, also after a division by T
-)
+FAR = 5000.0  # exp(FAR / T) overflows, and exp(-FAR / T) is 0
 
 
 def sizes(rng: np.random.Generator, batch: int | None = None, count: int = 2) -> tuple[int, ...]:
@@ -25,7 +22,7 @@ def sizes(rng: np.random.Generator, batch: int | None = None, count: int = 2) ->
     while True:
         drawn = rng.integers(SMALLEST, LARGEST + 1, count).tolist()
         pairs = [(a, b) for i, a in enumerate(drawn) for b in drawn[:i]]
-        if all(abs(a - b) >= APART and a != 2 * b and b != 2 * a for a, b in pairs):
+        if all(abs(a - b) >= APART and 1 < min(abs(a - 2 * b), abs(b - 2 * a)) for a, b in pairs):
             return (batch or drawn[0], *drawn[1:])
 
 

@@ -59,8 +59,9 @@ def relation(pairs: Sequence[Pair], shown: int) -> str:
     with np.errstate(all="ignore"):
         for measure, right, told in MEASURES:
             found = [right(pair) if pair.is_right else measure(pair) for pair in pairs]
-            if None not in found:
-                return told(found, pairs, shown)
+            text = "" if None in found else told(found, pairs, shown)
+            if text:
+                return text
     return ""
 
 
@@ -114,12 +115,14 @@ def _times(factors, pairs, shown) -> str:
     name = called(factors, pairs, shown)
     if not name and not everywhere and not _one_for_all(factors, pairs):
         return ""
-    return f"it is {factor:.7f} times the right one{everywhere}{name}"
+    more = f"1 {'+' if factor > 1 else '-'} {abs(factor - 1):.3g}"
+    number = more if abs(factor - 1) < 1e-5 else f"{factor:.7f}"
+    return f"it is {number} times the right one{everywhere}{name}"
 
 
 def _at_temperature(temperatures, pairs, shown) -> str:
     name = called(temperatures, pairs, shown)
-    text = f"it is the right one of the temperature {temperatures[shown]:.7g}{name}"
+    text = f"it would be right at the temperature {temperatures[shown]:.7g}{name}"
     return f"{text}; T is {pairs[shown].numbers['T']:g}"
 
 

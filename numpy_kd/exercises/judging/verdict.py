@@ -99,7 +99,10 @@ def judge(
         )
     failures = [call.failure for _, seen in calls for call in seen if call.failure]
     status = "ok" if all(r.passed for r in results) else failures[0] if failures else "wrong"
-    name, sentence = causes.cause(exercise, judged) if status in ("wrong", "error") else ("", "")
+    name = sentence = ""
+    if status in ("wrong", "error"):
+        with np.errstate(all="ignore"):
+            name, sentence = causes.cause(exercise, judged)
     return Verdict(exercise.name, status, tuple(results), name, sentence)
 
 

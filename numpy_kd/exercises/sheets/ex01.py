@@ -294,7 +294,8 @@ probabilities, such as $10^{-300}$ at $T = 0.5$, must not become NaN.""",
         ),
         Mistake(
             "divided by T and normalised",
-            "dividing by T and then normalising gives p back, unsoftened: the factor cancels.",
+            "this is p itself, unsoftened. Dividing by T and then normalising gives it back: the "
+            "factor cancels.",
             lambda p, T: p.copy(),
         ),
         Mistake(

@@ -1,0 +1,401 @@
+"""Submissions that do not play fair, by kind; each file's `softmax` deserves nothing.
+
+`CODE` are texts, `FILES` what else a folder may hold. `{canary}` is a file that nobody may touch,
+`{secret}` one that nobody may read.
+"""
+
+import json
+import os
+import socket
+
+HEAD = "import os, sys, time, ctypes, signal, resource, threading, struct, json, gc, re, fcntl\n"
+HEAD += "import numpy as np\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+ZERO = "    return logits\n"
+
+
+def inside(body: str, head: str = HEAD) -> str:
+    """An attack from within the function."""
+    lines = "".join(f"    {line}\n" for line in body.split("\n"))
+    return f"{head}def softmax(logits, temperature=1.0):\n{lines}{ZERO}"
+
+
+def outside(body: str) -> str:
+    """An attack from the notebook's own statements."""
+    return f"{HEAD}def softmax(logits, temperature=1.0):\n{ZERO}{body}\n"
+
+
+def call(number: int, *arguments) -> str:
+    """An attack by one system call, which must not succeed."""
+    text = ", ".join(str(argument) for argument in (number, *arguments))
+    return inside(f"if libc.syscall({text}) >= 0:\n    return WORKED")
+
+
+# what the process that runs a submission says to the grader, from the student's side
+SAY = """
+frame = sys._getframe()
+while frame and "channel" not in frame.f_locals:
+    frame = frame.f_back
+channel = frame.f_locals["channel"] if frame else None
+def say(header, payload=b""):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    for fd in range(3, 32):
+        try:
+            os.write(fd, struct.pack(">I", len(text)) + text + payload)
+        except OSError:
+            pass
+"""
+
+
+def forged(header, payload: str = "b''") -> str:
+    said = header if isinstance(header, str) else repr(header)
+    return inside(f"{SAY.strip()}\nsay({said}, {payload})")
+
+
+F8 = {"dtype": "<f8", "shape": [5, 8]}
+ANSWER = {"kind": "answer", "value": {"array": 0}, "after": {"tuple": []}, "arrays": [F8]}
+READY = {"kind": "ready", "active": [], "problem": "", "sheet": "ex01", "arrays": []}
+READY |= {"own": ["softmax"], "checked": [], "lost": {}, "notes": []}
+SWALLOW = "while True:\n    try:\n        while True: pass\n    except BaseException: pass"
+
+# what takes time, and little else: these are ended by a clock
+SLOW = {
+    "loop": inside("while True: pass"),
+    "loop deaf to everything": inside(SWALLOW),
+    "loop outside": outside("while True: pass"),
+    "loop outside deaf to everything": outside(SWALLOW),
+    "sleep": inside("time.sleep(60)"),
+    "sleep outside": outside("time.sleep(60)"),
+    "deaf to signals": inside(
+        "[signal.signal(n, signal.SIG_IGN) for n in (2, 14, 15, 24, 26, 27)]\nwhile True: pass"
+    ),
+    "a power": inside("10 ** 10 ** 9"),
+    "a power outside": outside("x = 10 ** 10 ** 9"),
+    "a pattern": inside("re.match('(a+)+$', 'a' * 60 + 'b')"),
+    "a pattern outside": outside("re.match('(a+)+$', 'a' * 60 + 'b')"),
+    "flood": inside("while True: print('x' * 100_000)"),
+    "flood of errors": inside("while True: sys.stderr.write('x' * 100_000)"),
+    "reads the channel dry": inside("[os.read(fd, 1) for fd in range(3, 32)]"),
+    "a generator of threads": inside(
+        "while True:\n    try: threading.Thread(target=time.sleep, args=(9,)).start()\n"
+        "    except BaseException: pass"
+    ),
+    "a clock of its own": inside("signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)\n" + SWALLOW),
+    "every function sleeps": "import time\n"
+    + "".join(
+        f"def {name}(*a):\n    time.sleep(60)\n"
+        for name in ("hardmax", "softmax", "log_softmax", "soften")
+    ),
+    "a new trap in each statement": outside("\n".join(["x = 10 ** 10 ** 9"] * 30)),
+}
+
+CODE = {
+    # resources
+    "64 GB": inside("np.ones(8 * 10**9)"),
+    "memory by pieces": inside("a = []\nwhile True: a.append(bytearray(5 * 10**7))"),
+    "memory by pieces outside": outside("a = []\nwhile True: a.append(bytearray(5 * 10**7))"),
+    "a long string": inside("return 'x' * 10**10"),
+    "endless recursion": inside("return softmax(logits, temperature)"),
+    "recursion without a limit": inside(
+        "sys.setrecursionlimit(10**9)\ndef f(): return f()\nreturn f()"
+    ),
+    "recursion in C": inside(
+        "sys.setrecursionlimit(10**9)\nclass A:\n    def __repr__(s): return repr(s)\nrepr(A())"
+    ),
+    "fork": inside("os.fork() == 0 and time.sleep(60)"),
+    "fork outside": outside("while True: os.fork()"),
+    "vfork by number": call(58),
+    "clone by number": call(56, 17, 0, 0, 0, 0),
+    "clone3 by number": call(435, 0, 88),
+    "threads": inside("threading.Thread(target=time.sleep, args=(60,)).start()"),
+    "open files": inside("a = [open(os.devnull) for _ in range(10**6)]"),
+    "pipes": inside("a = [os.pipe() for _ in range(10**6)]"),
+    "100 MB back": inside("return np.ones(12_500_000)"),
+    "tuples in tuples": inside("t = ()\nfor _ in range(5000): t = (t,)\nreturn t"),
+    "a tuple of 100,000": inside("return (1.0,) * 100_000"),
+    "a long error": inside("raise ValueError('x' * 10**8)"),
+    "a long name of an error": inside("raise type('E' * 10**6, (Exception,), {})"),
+    "an error whose text raises": inside(
+        "class E(Exception):\n    __str__ = lambda s: 1 / 0\nraise E"
+    ),
+    "a chain of errors": inside(
+        "e = ValueError()\nfor _ in range(10**5):\n    f = ValueError(); f.__cause__ = e; e = f\nraise e"
+    ),
+    "a helper called for ever": HEAD
+    + "def softmax(z, T=1.0):\n    return z\ndef log_softmax(z, T=1.0):\n"
+    "    from numpy_kd import softmax as s\n    while True: s(z, T)\n",
+    # parsing
+    "60,000 blank lines": "\n" * 60_000 + inside("return (") + "\n",
+    "6,000 names at once": f"{', '.join(f'a{n}' for n in range(6000))} = {'0, ' * 6000}\n"
+    + inside("return a0"),
+    "nested signs": "x = " + "-" * 100_000 + "1\n" + inside(""),
+    "nested brackets": "x = " + "(" * 5000 + ")" * 5000 + "\n" + inside(""),
+    "a chain": "def softmax(z, T=1.0):\n    return z" + ".T" * 20_000 + "\n",
+    "deep blocks": "".join(" " * n + "if 1:\n" for n in range(99)) + " " * 99 + "x = 1\n" + inside(""),
+    "many statements": "x = 1\n" * 80_000 + inside(""),
+    "many broken cells": "x = = 1\ny = 2\n" * 5000 + inside(""),
+    "a long number": "x = 1" + "0" * 100_000 + "\n" + inside(""),
+    "nested f-strings": "x = f'" + "{f\"" * 30 + "\n" + inside(""),
+    "a null byte": "x = 1\0\n",
+    "a coding of its own": "# coding: zlib\n" + inside(""),
+    "coding idna": "# coding: idna\n" + "x" * 100_000 + "\n" + inside(""),
+    "too much code": "x = 1\n" * 100_000,
+    # other processes
+    "kills the grader": inside("os.kill(os.getppid(), 9)"),
+    "kills everybody": inside("os.kill(-1, 9)"),
+    "kills its group": inside("os.killpg(0, 9)"),
+    "kills outside": outside("os.kill(os.getppid(), 9)"),
+    "queues a signal": call(129, "os.getppid()", 9, "ctypes.byref((ctypes.c_char * 128)())"),
+    "tgkill": call(234, "os.getppid()", "os.getppid()", 9),
+    "pidfd": call(434, "os.getppid()", 0),
+    "owner of a pipe": inside("fcntl.fcntl(3, fcntl.F_SETOWN, os.getppid())\nreturn WORKED"),
+    "signal of a pipe": inside("fcntl.fcntl(3, 10, 9)\nreturn WORKED"),
+    "ptrace": call(101, 16, "os.getppid()", 0, 0),
+    "process_vm_readv": call(310, "os.getppid()", 0, 0, 0, 0, 0),
+    "limits of the grader": inside(
+        "resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0))\nreturn WORKED"
+    ),
+    "its own limits": inside("resource.setrlimit(resource.RLIMIT_CPU, (9, 9))\nreturn WORKED"),
+    "scheduling of the grader": inside("os.sched_setscheduler(os.getppid(), 5, os.sched_param(0))"),
+    "affinity of the grader": inside("os.sched_setaffinity(os.getppid(), {0})\nreturn WORKED"),
+    "priority of the grader": inside("os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)"),
+    "ioprio of the grader": call(251, 1, "os.getppid()", 3 << 13),
+    "the grader's memory": inside("open(f'/proc/{os.getppid()}/mem', 'rb+')\nreturn WORKED"),
+    "the grader's environment": inside("return open(f'/proc/{os.getppid()}/environ').read()"),
+    "another program": inside("os.execv('/bin/sh', ['sh', '-c', 'echo pass'])"),
+    "a shell": inside("os.system('touch {canary}')"),
+    # what outlives a process
+    "shared memory": call(29, 4242, 4096, 0o1666),
+    "semaphores": call(64, 4242, 1, 0o1666),
+    "message queue": call(68, 4242, 0o1666),
+    "posix queue": call(240, "b'/numpy_kd'", 0o102, 0o666, 0),
+    "a file without a name": inside("os.memfd_create('x')\nreturn WORKED"),
+    "a key": call(248, "b'user'", "b'x'", "b'y'", 1, -3),
+    "io_uring": call(425, 8, "ctypes.byref((ctypes.c_char * 128)())"),
+    "bpf": call(321, 0, 0, 0),
+    "perf": call(298, 0, 0, -1, -1, 0),
+    "userfaultfd": call(323, 0),
+    "inotify": call(294, 0),
+    "epoll": call(291, 0),
+    "eventfd": call(290, 0, 0),
+    "a new world": call(272, 0x10000000),
+    "a mount": call(430, "b'tmpfs'", 0),
+    "chroot": call(161, "b'/'"),
+    "personality": call(135, 0xFFFFFFFF),
+    "a filter of its own": call(317, 1, 0, 0),
+    "dumpable": call(157, 4, 1, 0, 0, 0),
+    "root again": inside("os.setuid(0)\nreturn WORKED"),
+    # files, terminals, the network
+    "writes": inside("open({canary!r}, 'w').write('x')\nreturn WORKED"),
+    "appends": inside("open({canary!r}, 'a').write('x')\nreturn WORKED"),
+    "truncates": inside("os.truncate({canary!r}, 0)\nreturn WORKED"),
+    "deletes": inside("os.unlink({canary!r})\nreturn WORKED"),
+    "renames": inside("os.rename({canary!r}, {canary!r} + 'x')\nreturn WORKED"),
+    "links": inside("os.link({canary!r}, {canary!r} + 'x')\nreturn WORKED"),
+    "symbolic link": inside("os.symlink({canary!r}, {canary!r} + 'x')\nreturn WORKED"),
+    "chmod": inside("os.chmod({canary!r}, 0)\nreturn WORKED"),
+    "utime": inside("os.utime({canary!r})\nreturn WORKED"),
+    "attributes": inside("os.setxattr({canary!r}, 'user.x', b'y')\nreturn WORKED"),
+    "a folder": inside("os.mkdir({canary!r} + 'x')\nreturn WORKED"),
+    "a pipe with a name": inside("os.mkfifo({canary!r} + 'x')\nreturn WORKED"),
+    "writes here": inside("open('x', 'w')\nreturn WORKED"),
+    "writes outside": outside("open({canary!r}, 'w').write('x')"),
+    "reads a neighbour": inside("return open({secret!r}).read()"),
+    "runs a neighbour": inside("exec(open({secret!r}).read(), globals())\nreturn softmax(logits, 1.0)"),
+    "lists": inside("return str(os.listdir('/'))"),
+    "reads itself": inside("return open('/proc/self/environ').read()"),
+    "a device": inside("return open('/dev/zero', 'rb').read()"),
+    "the terminal": inside("fcntl.ioctl(0, 0x5412, b'x')\nreturn WORKED"),
+    "the terminal by name": inside("os.open('/dev/tty', os.O_RDWR)\nreturn WORKED"),
+    "changes folders": inside("os.chdir('/')\nreturn WORKED"),
+    "a connection": inside("import socket; socket.socket(); return WORKED"),
+    "a pair of sockets": inside("import socket; socket.socketpair(); return WORKED"),
+    # the answers
+    "imports the library": "import numpy_kd\n" + inside("return numpy_kd.softmax(logits, temperature)"),
+    "imports a part of it": "from numpy_kd.probability import softmax as right\n"
+    + inside("return right(logits, temperature)"),
+    "imports it by force": inside(
+        "sys.meta_path.clear(); sys.modules.pop('numpy_kd', None)\n"
+        "sys.path += {places!r}\nimport numpy_kd.probability as p\nreturn p.softmax(logits)"
+    ),
+    "imports scipy": inside("sys.path += {places!r}\nfrom scipy.special import softmax as s\nreturn s(logits)"),
+    "asks by another name": inside(
+        f"{SAY.strip()}\nsay({{'kind': 'help', 'name': 'softmax', 'positional': [], 'named': {{}}, 'arrays': []}})"
+    ),
+    "looks for answers in memory": inside(
+        "for found in gc.get_objects():\n"
+        "    if isinstance(found, np.ndarray) and found.shape == logits.shape and found is not logits:\n"
+        "        return found"
+    ),
+    "looks for answers in the stack": inside(
+        "frame = sys._getframe()\n"
+        "while frame:\n"
+        "    for key, value in [*frame.f_locals.items(), *frame.f_globals.items()]:\n"
+        "        if key in ('expected', 'reference', 'right'): return value\n"
+        "    frame = frame.f_back"
+    ),
+    "patched comparisons": "import numpy as np\nnp.allclose = np.isclose = np.array_equal = lambda *a, **k: True\n"
+    "np.testing.assert_allclose = lambda *a, **k: None\n" + inside(""),
+    "patched builtins": outside("import builtins\nbuiltins.abs = lambda x: 0\nbuiltins.len = lambda x: 0"),
+    "an array that equals everything": inside(
+        "class Liar(np.ndarray):\n"
+        "    __eq__ = __le__ = __ge__ = __lt__ = lambda s, o: np.bool_(True)\n"
+        "    __abs__ = __sub__ = __rsub__ = lambda s, *o: np.zeros(s.shape)\n"
+        "return logits.view(Liar)"
+    ),
+    "an object that equals everything": inside(
+        "class Liar:\n"
+        "    shape, dtype = logits.shape, logits.dtype\n"
+        "    __eq__ = __lt__ = __le__ = lambda s, o: True\n"
+        "    __array__ = lambda s, *a, **k: np.zeros(logits.shape)\n"
+        "return Liar()"
+    ),
+    "objects": inside("return np.full(logits.shape, object())"),
+    "a tuple that lies": inside("class T(tuple):\n    __len__ = lambda s: 1\nreturn T((1, 2))"),
+    "a number that lies": inside("class F(float):\n    __eq__ = lambda s, o: True\nreturn F(1)"),
+    "text": inside("return np.array([['pass'] * logits.shape[1]] * len(logits))"),
+    "complex numbers": inside("return logits + 1j"),
+    "NaN": inside("return logits * np.nan"),
+    "the answer in the arguments": inside("logits[...] = 1 / logits.shape[1]\nreturn logits"),
+    # early ends
+    "os._exit": inside("os._exit(0)"),
+    "os._exit outside": outside("os._exit(0)"),
+    "SystemExit": inside("raise SystemExit(0)"),
+    "KeyboardInterrupt": inside("raise KeyboardInterrupt"),
+    "GeneratorExit": inside("raise GeneratorExit"),
+    "abort": inside("os.abort()"),
+    "a crash": inside("ctypes.string_at(0)"),
+    "a crash outside": outside("ctypes.string_at(0)"),
+    "closes everything": inside("os.closerange(0, 64)"),
+    "at the end": inside("import atexit; atexit.register(print, 'pass'); sys.exit(0)"),
+    "a trace": inside("sys.settrace(lambda *a: 1 / 0)\nsys.setprofile(lambda *a: None)"),
+    "no memory for the answer": inside("resource.setrlimit(resource.RLIMIT_AS, (1, 1))"),
+    # forged frames
+    "forged answer": forged(ANSWER, "bytes(320)"),
+    "forged verdict": forged({"kind": "pass", "points": 5, "arrays": []}),
+    "forged ready": forged(READY),
+    "forged ready outside": outside(f"{SAY}\nsay({READY!r})\nos._exit(0)"),
+    "ready with lists": outside(f"{SAY}\nsay({READY | {'own': [[]], 'notes': 5, 'lost': [], 'sheet': []}!r})"),
+    "ready with everything long": outside(
+        f"{SAY}\nsay(dict({READY!r}, notes=['x' * 900] * 60, problem='y' * 5000))"
+    ),
+    "ready with strange text": outside(
+        f"{SAY}\nsay(dict({READY!r}, notes=['\\x1b[31m=1+1\\r\\n# big', '\\ud800', '|a|b|'], own=[]))"
+    ),
+    "statement without a number": outside(f"{SAY}\nsay(dict(kind='statement', number=[], arrays=[]))"),
+    "a statement far away": outside(
+        f"{SAY}\nsay(dict(kind='statement', number=10**40, arrays=[]))\nos._exit(0)"
+    ),
+    "statements for ever": outside(
+        f"{SAY}\nwhile True: say(dict(kind='statement', number=1, arrays=[]))"
+    ),
+    "a name that is a list": forged({"kind": "help", "name": [], "positional": [], "named": {}, "arrays": []}),
+    "words that are a list": forged({"kind": "help", "name": "x", "positional": {}, "named": [], "arrays": []}),
+    "a kind that is a list": forged({"kind": [], "arrays": []}),
+    "an error that is a list": forged({"kind": "error", "error": [], "text": {}, "arrays": []}),
+    "a shape with a nought": forged({"arrays": [{"dtype": "<f8", "shape": [1 << 22] * 7 + [0]}]}),
+    "a shape with many noughts": forged(
+        dict(ANSWER, arrays=[{"dtype": "<f8", "shape": [0, 1 << 19]}])
+    ),
+    "a negative length": forged({"arrays": [{"dtype": "<f8", "shape": [-1]}]}),
+    "a length that is true": forged({"arrays": [{"dtype": "<f8", "shape": [True]}]}),
+    "a length that is a float": forged({"arrays": [{"dtype": "<f8", "shape": [1e300]}]}),
+    "9 dimensions": forged({"arrays": [{"dtype": "<f8", "shape": [1] * 9}]}),
+    "objects in a frame": forged({"arrays": [{"dtype": "|O", "shape": [1]}]}, "bytes(8)"),
+    "10 GB": forged({"arrays": [{"dtype": "<f8", "shape": [1 << 30]}]}),
+    "a header of 4 GB": inside(f"{SAY.strip()}\n[os.write(fd, b'\\xff' * 4) for fd in (3, 4)]"),
+    "a header that is not JSON": forged("b'oops'"),
+    "a header 30,000 deep": forged("b'[' * 30000 + b']' * 30000"),
+    "a number without an end": forged("b'1' * 60000"),
+    "garbage": inside(f"{SAY.strip()}\nsay(b'\\xff' * 5000)"),
+    "megabytes of answers": inside(
+        f"{SAY.strip()}\nwhile True: say({dict(ANSWER, arrays=[dict(F8, shape=[500_000])])!r}, bytes(4_000_000))"
+    ),
+    "an empty value": forged(dict(ANSWER, value={})),
+    "a generator back": forged(dict(ANSWER, value={"rng": 10**300})),
+    "tuples 60 deep": forged(
+        'b\'{"kind":"answer","arrays":[],"after":{"tuple":[]},"value":\' + b\'{"tuple":[\' * 60 '
+        "+ b']}' * 60 + b'}'"
+    ),
+    "the program's own functions replaced": inside(
+        "frame = sys._getframe()\n"
+        "while frame.f_back: frame = frame.f_back\n"
+        "frame.f_globals['encode'] = lambda *a: [1]\nframe.f_globals['pack'] = lambda *a: b'\\0' * 9"
+    ),
+    "json replaced": outside("import json\njson.dumps = lambda *a, **k: '{}'\njson.loads = lambda *a: 1"),
+    "numpy replaced": outside("np.ascontiguousarray = np.asarray = lambda *a, **k: 1 / 0"),
+    "a hook on imports": outside("sys.meta_path.insert(0, object())\nimport builtins\nbuiltins.__import__ = None"),
+    "builtins taken away": outside("import builtins\nbuiltins.isinstance = builtins.type = None"),
+    "modules taken away": outside("sys.modules.clear()"),
+    "linecache poisoned": outside("import linecache\nlinecache.cache.update(x=1)\nlinecache.getline = None\n1 / 0"),
+}  # fmt: skip
+
+
+def as_notebook(*cells, **more) -> str:
+    """A notebook of code cells."""
+    cells = [{"cell_type": "code", "source": source, "outputs": []} for source in cells]
+    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, **more})
+
+
+def _sparse(path):
+    with path.open("wb") as file:
+        file.truncate(100_000_000)
+
+
+def _socket(path):
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(path))
+
+
+def _closed(path):
+    path.write_text("x = 1")
+    path.chmod(0)
+
+
+GOOD = "def softmax(z, T=1.0):\n    e = np.exp(z / T - (z / T).max(-1, keepdims=True))\n    return e / e.sum(-1, keepdims=True)\n"
+FILES = {
+    "truncated.ipynb": as_notebook(GOOD)[:-40],
+    "empty.ipynb": "",
+    "list.ipynb": "[1, 2]",
+    "number.ipynb": "1e999",
+    "cells are a dict.ipynb": '{"cells": {"a": 1}}',
+    "cells are odd.ipynb": '{"cells": [null, 1, [], {}, {"cell_type": [], "source": {}}]}',
+    "worksheets are odd.ipynb": '{"worksheets": [1, {"cells": 2}, {"cells": [3]}]}',
+    "metadata are odd.ipynb": as_notebook("x = 1", metadata={"numpy_kd": {"sheet": ["ex01"]}}),
+    "a sheet that is none.ipynb": as_notebook("x = 1", metadata={"numpy_kd": {"sheet": "ex99"}}),
+    "nested.ipynb": "[" * 200_000,
+    "nested objects.ipynb": '{"a":' * 100_000,
+    "a long number.ipynb": "1" * 1_000_000,
+    "many cells.ipynb": as_notebook(*["x = 1"] * 20_000),
+    "surrogates.ipynb": as_notebook("x = '\ud800'\n\ud800"),
+    "binary.py": b"\x80\x81\x00\x01" * 1000,
+    "utf-16 without an end.py": b"\xff\xfe" + b"x\0=\0" * 100 + b"1",
+    "large.ipynb": _sparse,
+    "link.py": lambda path: path.symlink_to("/etc/passwd"),
+    "link to itself.py": lambda path: path.symlink_to(path),
+    "link to a folder.ipynb": lambda path: path.symlink_to("/etc"),
+    "pipe.py": os.mkfifo,
+    "socket.py": _socket,
+    "folder.ipynb": lambda path: path.mkdir(),
+    "closed.py": _closed,
+    "-rf.py": "x = 1",
+    "=1+1.py": "x = 1",
+    "@SUM(A1).ipynb": "{",
+    "a\nb,\"c\";'d'.py": "x = 1",
+    "\x1b[31mred\x07.py": "x = 1",
+    "\u202egnp.py": "x = 1",
+    "a..\\..\\b & c.ipynb": "{",
+    "x" * 240 + ".ipynb": "{",
+    "\N{HANGUL SYLLABLE GIM}" * 80 + ".py": "x = 1",
+    b"not utf-8 \xff\xfe.py": "x = 1",
+    "copy--" * 35 + ".py": "x = 1",
+    "...py": "x = 1",
+    "ex01-Copy1.py": "x = 1",
+    "same.py": "x = 1",
+    "SAME.py": "x = 1",
+    "same.ipynb": "{",
+    "e\u0301.py": "x = 1",
+    "\u00e9.py": "x = 1",
+    "numpy.py": "raise SystemExit('numpy was replaced')",
+    "json.py": "raise SystemExit('json was replaced')",
+    "sitecustomize.py": "raise SystemExit('python was replaced')",
+}
