@@ -7,19 +7,23 @@ the command `figures` write to `figures/`, which the README shows.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
-from importlib.metadata import version
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from numpy_kd import _checks, _files
-from numpy_kd.experiments import digits, mnist
+from numpy_kd.experiments import digits
 from numpy_kd.probability import softmax
 
 PUBLISHED = Path("figures")
+EXPERIMENTS = {  # what `reproduce` knows: a file of `numpy_kd.experiments`, and what it is
+    "mnist": "section 3 of the 2015 paper, on MNIST",
+    "specialists": "its section 5, on letters",
+}
 HELP = {
     "data": "digits (8 x 8, in the package) or mnist",
     "members": "networks in the teacher",
@@ -46,7 +50,7 @@ def add_commands(commands) -> None:
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
     said = "a big network teaches a small one on real handwritten digits"
     _distill_options(commands.add_parser("distill", help=said, **shown))
-    said = "section 3 of the 2015 paper on MNIST"
+    said = "; ".join(EXPERIMENTS.values())
     _reproduce_options(commands.add_parser("reproduce", help=said, **shown))
     figures = commands.add_parser("figures", help="draw the README's pictures from their results")
     figures.add_argument("--out", type=Path, default=PUBLISHED, metavar="DIR")
@@ -60,24 +64,25 @@ def defaults(parser) -> dict:
 
 
 def _distill_options(parser) -> None:
-    for field in fields(digits.Settings):
-        several = isinstance(field.default, tuple)
+    for name, default in asdict(digits.Settings()).items():
+        several = isinstance(default, tuple)
         parser.add_argument(
-            "--" + field.name.replace("_", "-"),
-            type=type(field.default[0]) if several else type(field.default),
+            "--" + name.replace("_", "-"),
+            type=type(default[0]) if several else type(default),
             nargs="+" if several else None,
-            default=field.default,
-            metavar="N" if isinstance(field.default, (int, tuple)) else "X",
-            help=HELP[field.name],
+            default=default,
+            metavar="N" if isinstance(default, (int, tuple)) else "X",
+            help=HELP[name],
         )
     _common_options(parser)
     parser.set_defaults(run=_distill)
 
 
 def _reproduce_options(parser) -> None:
-    parser.add_argument("what", choices=["mnist"], help="which of the paper's tables")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the data, few epochs")
-    parser.add_argument("--seeds", type=int, default=None, metavar="N", help="of the first rows")
+    said = "; ".join(f"{name}: {what}" for name, what in EXPERIMENTS.items())
+    parser.add_argument("what", choices=EXPERIMENTS, help=said)
+    parser.add_argument("--quick", action="store_true", help="little data, few epochs: no result")
+    parser.add_argument("--seeds", type=int, default=None, metavar="N", help="how many")
     parser.add_argument(
         "--data", default=None, metavar="DIR", help="MNIST's four files; else as load_mnist finds"
     )
@@ -107,9 +112,8 @@ def _common_options(parser) -> None:
 def _distill(options) -> Iterator[str]:
     from numpy_kd import plots  # here, so that --help need not wait for matplotlib
 
-    chosen = {field.name: getattr(options, field.name) for field in fields(digits.Settings)}
-    for name in ("teacher_hidden", "student_hidden"):
-        chosen[name] = tuple(chosen[name])
+    chosen = {name: getattr(options, name) for name in HELP}
+    chosen |= {name: tuple(sizes) for name, sizes in chosen.items() if isinstance(sizes, list)}
     settings, folders = digits.Settings(**chosen), _checked(options)
     start = time.perf_counter()
     result = digits.run(settings, processes=options.jobs)
@@ -122,15 +126,16 @@ def _distill(options) -> Iterator[str]:
 def _reproduce(options) -> Iterator[str]:
     from numpy_kd import plots
 
-    settings, name, folders = mnist.Settings(), "mnist", _checked(options)
+    experiment = importlib.import_module(f"numpy_kd.experiments.{options.what}")
+    settings, name, folders = experiment.Settings(), options.what, _checked(options)
     if options.quick:
-        settings, name = settings.quick(), "mnist_quick"
+        settings, name = settings.quick(), f"{name}_quick"
     if options.seeds is not None:
         settings = replace(settings, seeds=options.seeds)
     where = {"folder": options.folder / name, "data": options.data}
-    result = mnist.run(settings, processes=options.jobs, **where)
-    said = _write(result, folders, name, plots.mnist)
-    yield from mnist.table(result)
+    result = experiment.run(settings, processes=options.jobs, **where)
+    said = _write(result, folders, name, getattr(plots, options.what, None))
+    yield from experiment.table(result)
     yield said
 
 
@@ -150,19 +155,20 @@ def _checked(options) -> list[Path]:
     return list(dict.fromkeys(folders.values()))
 
 
-def _write(result: dict, folders: list[Path], name: str, draw: Callable) -> str:
-    """The results, then their picture, to each folder; a line that says where."""
+def _write(result: dict, folders: list[Path], name: str, draw: Callable | None) -> str:
+    """The results, then their picture, to each folder; lines that say where."""
+    from importlib.metadata import version
+
     from numpy_kd import plots
 
     result |= {"versions": {name: version(name) for name in ("numpy", "scipy", "matplotlib")}}
-    for folder in folders:
-        _files.write_text(folder / f"{name}.json", json.dumps(result, indent=1) + "\n")
-    figure = draw(result)
-    pictures = [plots.save(figure, folder / f"{name}.png") for folder in folders]
-    return "\n" + "\n".join(
-        f"Picture: {picture}   Results: {folder / name}.json"
-        for picture, folder in zip(pictures, folders, strict=True)
-    )
+    results = [folder / f"{name}.json" for folder in folders]
+    for path in results:
+        _files.write_text(path, json.dumps(result, indent=1) + "\n")
+    figure = draw(result) if draw else None
+    pictures = [plots.save(figure, path.with_suffix(".png")) for path in results if figure]
+    said = [f"Picture: {path}" for path in pictures] + [f"Results: {path}" for path in results]
+    return "\n" + "\n".join(said)
 
 
 def _figures(options) -> Iterator[str]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -144,7 +145,11 @@ def run(
 
 def network(s: Settings, name: str, kind: str, rate: float, epochs: int, **more) -> Job:
     """A job of the table; `kind` is what it learns from, `more` what else it has."""
-    fixed = {"hidden": s.student_hidden, "rows": s.images, "batch_size": s.batch_size}
+    fixed: dict[str, Any] = {
+        "hidden": s.student_hidden,
+        "rows": s.images,
+        "batch_size": s.batch_size,
+    }
     loss, settings = {
         "labels": ("losses.cross_entropy_loss", {}),
         "smooth": ("experiments.jobs.smoothed_labels_loss", {"smoothing": s.smoothing}),
@@ -188,7 +193,7 @@ def choice(results: list[dict]) -> dict:
 
 def _teachers(s: Settings, workers: Workers) -> tuple[dict, list[dict]]:
     """The rows of the teachers, and the trials of the student alone, which needs none of them."""
-    teacher = {
+    teacher: dict[str, Any] = {
         "rate": s.teacher_rate,
         "epochs": s.teacher_epochs,
         "hidden": s.teacher_hidden,
@@ -197,7 +202,11 @@ def _teachers(s: Settings, workers: Workers) -> tuple[dict, list[dict]]:
         "optimizer_settings": {"momentum": 0.9, "max_norm": s.teacher_max_norm},
         "jitter": s.teacher_jitter,
     }
-    small = {"rate": s.member_rate, "epochs": s.lengths[0], "hidden": s.member_hidden}
+    small: dict[str, Any] = {
+        "rate": s.member_rate,
+        "epochs": s.lengths[0],
+        "hidden": s.member_hidden,
+    }
     groups = {
         "teacher": [
             network(s, f"teacher-{i}", "labels", seed=i, **teacher) for i in range(s.seeds)
