@@ -281,6 +281,17 @@ def counts(name: str, x, needed: str, length: int | None = None) -> tuple[int, .
     return tuple(whole)
 
 
+def several(name: str, x, needed: str, at_least: int = 1) -> list:
+    """`x` as a list of things, whatever they are; `needed` says in words which."""
+    try:
+        items = None if isinstance(x, (str, bytes, dict)) else list(x)
+    except Exception:  # noqa: BLE001 (not iterable, or an iterator that raises anything)
+        items = None
+    if items is None or len(items) < at_least:
+        raise ValueError(f"{name} must be {needed}, got {shown(x)}")
+    return items
+
+
 def flag(name: str, x) -> bool:
     """`x` as a Python bool; what is merely true or false in an `if` is an error."""
     if isinstance(x, (bool, np.bool_)):

@@ -27,7 +27,7 @@ def bar(total: int | None = None, *, shown: bool | None = None, **options) -> An
 class _NoBar:
     """What is used like a bar where there is none."""
 
-    total: int | None = None
+    total: int = 0
 
     def update(self, n: int = 1) -> None:
         pass

@@ -101,8 +101,7 @@ class Ensemble(Teacher):
     """
 
     def __init__(self, members, average: str = "arithmetic"):
-        if isinstance(members, str) or not np.iterable(members):
-            raise ValueError(f"members must be several networks, got {_checks.shown(members)}")
+        members = _checks.several("members", members, "several networks", at_least=0)
         self.members = tuple(_network("members", member) for member in members)
         self.average = _checks.one_of("average", average, ("arithmetic", "geometric"))
         shapes = {(member.sizes[0], member.sizes[-1]) for member in self.members}
@@ -228,10 +227,13 @@ def evaluate(
     True
     """
     _checks.instance("network", network, (MLP, Teacher), "an MLP, a Teacher or an Ensemble")
+    logits = network.logits(x)
     answers = None if teacher is None else _teacher(teacher)
     if isinstance(answers, Teacher):
         answers = answers.logits(x)
-    return metrics.report(network.logits(x), labels, answers)
+    if answers is not None:
+        _checks.same_shape("the teacher's answers", answers, "the network's", logits)
+    return metrics.report(logits, labels, answers)
 
 
 def _bound(loss, settings: dict, labels, labelled):

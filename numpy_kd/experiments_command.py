@@ -23,6 +23,8 @@ PUBLISHED = Path("figures")
 EXPERIMENTS = {  # what `reproduce` knows: a file of `numpy_kd.experiments`, and what it is
     "mnist": "section 3 of the 2015 paper, on MNIST",
     "specialists": "its section 5, on letters",
+    "regularisers": "its section 6, soft targets as regularisers",
+    "since2015": "the costs since then, compared",
 }
 HELP = {
     "data": "digits (8 x 8, in the package) or mnist",
@@ -186,9 +188,11 @@ def _figures(options) -> Iterator[str]:
     _files.write_text(options.out / "temperature.json", json.dumps(shown, indent=1) + "\n")
     strip = plots.temperature_strip(logits, temperatures)
     yield str(plots.save(strip, options.out / "temperature.png"))
-    results = options.out / "mnist.json"
-    if results.exists():
-        result = json.loads(results.read_text(encoding="utf-8"))
-        yield str(plots.save(plots.mnist(result), options.out / "mnist.png"))
-        example = plots.two_like_a_seven(result["example"])
-        yield str(plots.save(example, options.out / "mnist_two.png"))
+    for name in EXPERIMENTS:
+        results, draw = options.out / f"{name}.json", getattr(plots, name, None)
+        if draw and results.exists():
+            result = json.loads(results.read_text(encoding="utf-8"))
+            yield str(plots.save(draw(result), results.with_suffix(".png")))
+            if name == "mnist":
+                example = plots.two_like_a_seven(result["example"])
+                yield str(plots.save(example, options.out / "mnist_two.png"))

@@ -15,14 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import _checks
-from numpy_kd.probability import (
-    _finite,
-    _like,
-    _mean_under,
-    _quietly,
-    _softmax_and_log,
-    _within,
-)
+from numpy_kd.probability import _finite, _like, _mean_under, _quietly, _softmax_and_log, _within
 
 Loss = tuple[float, np.ndarray]
 
@@ -190,17 +183,19 @@ def hinton_loss(
     if soft_weight > 0:
         q, log_q = _softmax_and_log(z, T)
         p, log_p = _softmax_and_log(v, T)
-        kl = _mean(_mean_under(p, log_p - log_q))
+        log_q -= log_p
+        kl = _mean(-_mean_under(p, log_q))  # of log q/p
         soft = soft_weight * (T * (T * kl) if scale_by_t2 else kl)
-        scale = soft_weight * (T if scale_by_t2 else 1 / T)
-        dlogits = (q - p) * _within(scale / len(z), z.dtype)
+        q -= p
+        q *= _within((soft_weight * T if scale_by_t2 else soft_weight / T) / len(z), z.dtype)
+        dlogits = q
     if hard_weight > 0:
         q, log_q = _softmax_and_log(z, 1.0)
         rows = np.arange(len(z))
         hard = hard_weight * _mean(np.where(counts, -log_q[rows, y], 0))
         q[rows, y] -= 1
-        scale = _within(hard_weight / len(z), z.dtype)
-        dlogits = dlogits + np.where(counts[:, None], scale * q, 0)
+        q *= _within(hard_weight / len(z), z.dtype)
+        dlogits = dlogits + np.where(counts[:, None], q, 0)
     return ({"soft": soft, "hard": hard} if parts else soft + hard), dlogits
 
 
@@ -271,6 +266,8 @@ def _logit_matching(z, v, center: bool) -> Loss:
 
 def _student_and_teacher(logits, teacher_logits):
     z, v = _checks.student_and_teacher(logits, teacher_logits)
+    if v.dtype.kind == "c" and z.dtype.kind != "c":
+        return z.astype(v.dtype), v
     return z, _like(v, z)
 
 

@@ -362,10 +362,7 @@ def _restore(architecture: dict, dtype, parameters, state: dict) -> MLP:
 
 def _architecture(sizes, activation, dropout, input_dropout, batch_norm) -> dict:
     """What kind of network it is, checked: everything but the numbers."""
-    came, sizes = sizes, tuple(sizes) if np.iterable(sizes) else ()
-    if len(sizes) < 2:
-        needed = "(inputs, hidden units, ..., classes)"
-        raise ValueError(f"sizes must be {needed}, got {_checks.shown(came)}")
+    sizes = _checks.several("sizes", sizes, "(inputs, hidden units, ..., classes)", at_least=2)
     return {
         "sizes": tuple(_checks.count(f"sizes[{i}]", size) for i, size in enumerate(sizes)),
         "activation": _checks.one_of("activation", activation, ACTIVATIONS),

@@ -103,7 +103,7 @@ def load_spoken_digits(path: str | os.PathLike | None = None, *, download=False)
         )
     named = {}
     for name, content in _contents(place):
-        digit, speaker, index = _NAME.fullmatch(name).groups()
+        digit, speaker, index = _NAME.findall(name)[0]
         named[speaker, int(digit), int(index)] = _samples(f"{place}: {name}", content)
     speakers = sorted({speaker for speaker, _, _ in named})
     for speaker, digit, index in product(speakers, range(10), range(_EACH)):

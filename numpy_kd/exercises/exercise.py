@@ -18,7 +18,8 @@ Problem = Callable[[np.random.Generator], tuple]
 class Mistake:
     """A usual mistake: its short name, a sentence for the student, and code that makes it.
 
-    The sentence may use the exercise's quantities in braces, such as `{T}`.
+    The sentence may use the exercise's quantities in braces: `{T}`, its square `{T2}`, `{B1}` for
+    B - 1.
     """
 
     name: str

@@ -56,7 +56,7 @@ class Report:
 class Note(Report):
     """A report that may hold formulas."""
 
-    _repr_html_ = None
+    _repr_html_ = None  # type: ignore[assignment]
 
     def _repr_markdown_(self) -> str:
         return "\n\n".join(self.lines)

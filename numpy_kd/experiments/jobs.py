@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -88,8 +88,8 @@ class Job:
         """
         data = data_set(self.data, source)
         how = {} if checkpoint is None else {"checkpoint": checkpoint}
-        network, history, held_out = _trained(self, data, teacher, **how)
-        result = _measured(self, network, data, teacher, held_out)
+        network, history, held_out = trained(self, data, teacher, **how)
+        result = measured(self, network, data, teacher, held_out)
         result["seconds_per_epoch"] = float(np.median(history.seconds))
         if self.curve:
             result["curve"] = history.accuracy
@@ -152,7 +152,7 @@ class Workers:
     def __exit__(self, *error) -> None:
         self._stack.__exit__(*error)
 
-    def train(self, jobs: Iterable[Job]) -> list[dict]:
+    def train(self, jobs: Iterable[Any]) -> list[dict]:
         """The results in the order of `jobs`, each as `train` gives it; the longest begin first."""
         jobs = list(jobs)
         if len({job.name for job in jobs}) < len(jobs):
@@ -230,7 +230,7 @@ def train(
     return result
 
 
-def _trained(job: Job, data: datasets.Split, teacher: Teacher | None, **how):
+def trained(job: Job, data: datasets.Split, teacher: Teacher | None, **how):
     """The network, what happened, and the rows kept apart from it."""
     x, labels, held_out = examples(job, data)
     classes = int(data.labels_train.max()) + 1
@@ -316,7 +316,8 @@ def _kept(job: Job, folder: Path) -> dict | None:
     return result if whole else None
 
 
-def _measured(job: Job, network: MLP, data: datasets.Split, teacher, held_out) -> dict:
+def measured(job: Job, network: MLP, data: datasets.Split, teacher, held_out) -> dict:
+    """What the network is worth on the test rows, and on those kept apart."""
     test = network.logits(data.x_test)
     taught = None if teacher is None else teacher.logits(data.x_test)
     wrong = data.labels_test[test.argmax(axis=-1) != data.labels_test]

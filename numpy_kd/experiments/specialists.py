@@ -332,7 +332,7 @@ def _confusions_in_sets(s: Settings, data: Split, team: Specialists, seed: int) 
         "diagonal kept": lambda: confusable_sets(raw, s.sets, s.size, rng=stream(seed, SETS)),
         "random sets": lambda: [rng.permutation(CLASSES)[: s.size] for _ in range(s.sets)],
     }
-    shares = {}
+    shares: dict[str, dict] = {}
     for kind, make in kinds.items():
         sets = make()
         shares[kind] = {}

@@ -115,13 +115,14 @@ def _times(factors, pairs, shown) -> str:
     name = called(factors, pairs, shown)
     if not name and not everywhere and not _one_for_all(factors, pairs):
         return ""
-    number = f"{factor:.7f}" if abs(factor - 1) > 1e-6 else f"1 + {factor - 1:.3g}"
+    more = f"1 {'+' if factor > 1 else '-'} {abs(factor - 1):.3g}"
+    number = more if abs(factor - 1) < 1e-5 else f"{factor:.7f}"
     return f"it is {number} times the right one{everywhere}{name}"
 
 
 def _at_temperature(temperatures, pairs, shown) -> str:
     name = called(temperatures, pairs, shown)
-    text = f"it is the right one of the temperature {temperatures[shown]:.7g}{name}"
+    text = f"it would be right at the temperature {temperatures[shown]:.7g}{name}"
     return f"{text}; T is {pairs[shown].numbers['T']:g}"
 
 
