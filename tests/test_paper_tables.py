@@ -127,7 +127,7 @@ def test_all_settings_are_checked_before_the_first_network(tmp_path, monkeypatch
         assert main(["reproduce", "all", "--seeds", seeds]) == 2
         assert "seeds must be" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-    assert set(TINY) < set(experiments_command.TABLES)
+    assert set(TINY) < set(experiments_command.EXPERIMENTS)
 
 
 # --- nothing is chosen on rows that somebody knew -------------------------------------------------
