@@ -19,10 +19,21 @@ _NAMES_OF = {
         "load_digits",
         "load_letters",
         "load_mnist",
+        "load_spoken_digits",
         "train_test_split",
+    ),
+    "decoupled": (
+        "decoupled_loss",
+        "normalized_kd_loss",
+        "top_k_loss",
     ),
     "distillation": ("Ensemble", "Teacher", "distill", "evaluate"),
     "exercises": ("check", "hint", "predict", "reveal"),
+    "f_divergences": (
+        "alpha_divergence_loss",
+        "jensen_shannon_loss",
+        "total_variation_loss",
+    ),
     "gradcheck": ("assert_gradient", "check_gradient", "check_network", "numerical_gradient"),
     "limits": (
         "high_temperature_gradient",
@@ -53,10 +64,13 @@ _NAMES_OF = {
         "smooth_labels",
         "softmax",
     ),
+    "standardized": (
+        "correlation_loss",
+        "standardized_loss",
+    ),
     "training": ("fit",),
     "transfer": ("TransferSet", "munge"),
     # modules that are used by their own name alone
-    "checkpoint": (),
     "experiments": (),
     "initializers": (),
     "layers": (),
@@ -70,11 +84,12 @@ _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in na
 __all__ = list(_MODULE_OF)
 
 if TYPE_CHECKING:  # the same once more, for those who read the source without running it
-    from numpy_kd import checkpoint as checkpoint
     from numpy_kd import datasets as datasets
+    from numpy_kd import decoupled as decoupled
     from numpy_kd import distillation as distillation
     from numpy_kd import exercises as exercises
     from numpy_kd import experiments as experiments
+    from numpy_kd import f_divergences as f_divergences
     from numpy_kd import gradcheck as gradcheck
     from numpy_kd import initializers as initializers
     from numpy_kd import layers as layers
@@ -88,6 +103,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd import probability as probability
     from numpy_kd import schedules as schedules
     from numpy_kd import specialists as specialists
+    from numpy_kd import standardized as standardized
     from numpy_kd import training as training
     from numpy_kd import transfer as transfer
     from numpy_kd.datasets import Split as Split
@@ -97,7 +113,11 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.datasets import load_digits as load_digits
     from numpy_kd.datasets import load_letters as load_letters
     from numpy_kd.datasets import load_mnist as load_mnist
+    from numpy_kd.datasets import load_spoken_digits as load_spoken_digits
     from numpy_kd.datasets import train_test_split as train_test_split
+    from numpy_kd.decoupled import decoupled_loss as decoupled_loss
+    from numpy_kd.decoupled import normalized_kd_loss as normalized_kd_loss
+    from numpy_kd.decoupled import top_k_loss as top_k_loss
     from numpy_kd.distillation import Ensemble as Ensemble
     from numpy_kd.distillation import Teacher as Teacher
     from numpy_kd.distillation import distill as distill
@@ -106,6 +126,9 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.exercises import hint as hint
     from numpy_kd.exercises import predict as predict
     from numpy_kd.exercises import reveal as reveal
+    from numpy_kd.f_divergences import alpha_divergence_loss as alpha_divergence_loss
+    from numpy_kd.f_divergences import jensen_shannon_loss as jensen_shannon_loss
+    from numpy_kd.f_divergences import total_variation_loss as total_variation_loss
     from numpy_kd.gradcheck import assert_gradient as assert_gradient
     from numpy_kd.gradcheck import check_gradient as check_gradient
     from numpy_kd.gradcheck import check_network as check_network
@@ -134,6 +157,8 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.probability import one_hot as one_hot
     from numpy_kd.probability import smooth_labels as smooth_labels
     from numpy_kd.probability import softmax as softmax
+    from numpy_kd.standardized import correlation_loss as correlation_loss
+    from numpy_kd.standardized import standardized_loss as standardized_loss
     from numpy_kd.training import fit as fit
     from numpy_kd.transfer import TransferSet as TransferSet
     from numpy_kd.transfer import munge as munge

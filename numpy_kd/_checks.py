@@ -135,8 +135,9 @@ def labels(name: str, x, num_classes: int | None = None) -> np.ndarray:
         )
     if x.size == 0:
         raise ValueError(f"{name} must not be empty")
-    worst = x.min() if x.min() < 0 else x.max()
-    if worst < 0 or worst >= (2**63 if num_classes is None else num_classes):
+    low, high = x.min(), x.max()
+    if low < 0 or high >= (2**63 if num_classes is None else num_classes):
+        worst = low if low < 0 else high
         limit = "0 or more" if num_classes is None else f"in 0 .. {num_classes - 1}"
         raise ValueError(f"{name} must be {limit}, got {worst}")
     return x.astype(np.int64, copy=False)
@@ -280,6 +281,17 @@ def counts(name: str, x, needed: str, length: int | None = None) -> tuple[int, .
     return tuple(whole)
 
 
+def several(name: str, x, needed: str, at_least: int = 1) -> list:
+    """`x` as a list of things, whatever they are; `needed` says in words which."""
+    try:
+        items = None if isinstance(x, (str, bytes, dict)) else list(x)
+    except Exception:  # noqa: BLE001 (not iterable, or an iterator that raises anything)
+        items = None
+    if items is None or len(items) < at_least:
+        raise ValueError(f"{name} must be {needed}, got {shown(x)}")
+    return items
+
+
 def flag(name: str, x) -> bool:
     """`x` as a Python bool; what is merely true or false in an `if` is an error."""
     if isinstance(x, (bool, np.bool_)):
@@ -296,6 +308,8 @@ def _single(name: str, x, needed: str, accepts: Callable[[float], bool]) -> floa
 
 def _float(x) -> float | None:
     """The Python float nearest to a single real number; None for everything else."""
+    if type(x) is float:
+        return x
     x = _scalar(x)
     if not isinstance(x, (Real, Decimal)) or isinstance(x, (bool, np.timedelta64)):
         return None
@@ -307,6 +321,8 @@ def _float(x) -> float | None:
 
 def _integer(x) -> int | None:
     """A single integer as Python's; None for everything else."""
+    if type(x) is int:
+        return x
     x = _scalar(x)
     if not isinstance(x, Integral) or isinstance(x, (bool, np.timedelta64)):
         return None

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import sys
+from typing import Any, Self
 
 
-def bar(total: int | None = None, *, shown: bool | None = None, **options):
+def bar(total: int | None = None, *, shown: bool | None = None, **options) -> Any:
     """A `tqdm` bar on the standard error stream; `options` are tqdm's own.
 
     With `shown=None` it shows in a terminal and in a notebook alone. A program without a standard
-    error stream (a service, `pythonw`) has no bar, whatever is asked for.
+    error stream (a service, `pythonw`) has no bar, whatever is asked for; and where none is shown,
+    tqdm is not even loaded.
     """
-    from tqdm.auto import tqdm  # here, so that nobody waits for it who never shows a bar
+    stream = sys.stderr
+    visible = not getattr(stream, "closed", stream is None)
+    if shown is None and visible:
+        shown = "ipykernel" in sys.modules or stream.isatty()
+    if not (shown and visible):
+        return _NoBar()
+    from tqdm.auto import tqdm
 
-    if shown is None:
-        shown = "ipykernel" in sys.modules or _is_terminal(sys.stderr)
-    return tqdm(total=total, disable=not shown or sys.stderr is None, **options)
+    return tqdm(total=total, **options)
 
 
-def _is_terminal(stream) -> bool:
-    """Whether there is a stream, open, with somebody at its end."""
-    return not getattr(stream, "closed", True) and stream.isatty()
+class _NoBar:
+    """What is used like a bar where there is none."""
+
+    total: int = 0
+
+    def update(self, n: int = 1) -> None:
+        pass
+
+    refresh = close = update
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass

@@ -55,6 +55,7 @@ class History:
 class Run:
     """Everything that changes while a network is trained.
 
+    `step` counts updates of the parameters, and follows from the epochs done when a run goes on.
     With `patience`, `best` holds parameters and state of the network after its best epoch.
 
     >>> run = Run(MLP([2, 3], seed=0), optimizer=None, generators=[], patience=2)
@@ -69,6 +70,7 @@ class Run:
     patience: int | None = None
     history: History = field(default_factory=History)
     best: tuple[np.ndarray, dict] | None = field(init=False, default=None)
+    step: int = field(init=False, default=0)
 
     def __post_init__(self):
         if self.patience is not None:

@@ -101,8 +101,7 @@ class Ensemble(Teacher):
     """
 
     def __init__(self, members, average: str = "arithmetic"):
-        if isinstance(members, str) or not np.iterable(members):
-            raise ValueError(f"members must be several networks, got {_checks.shown(members)}")
+        members = _checks.several("members", members, "several networks", at_least=0)
         self.members = tuple(_network("members", member) for member in members)
         self.average = _checks.one_of("average", average, ("arithmetic", "geometric"))
         shapes = {(member.sizes[0], member.sizes[-1]) for member in self.members}
@@ -133,6 +132,7 @@ class Distillation:
 
     history: History
     transfer: TransferSet
+    """examples, and the teacher's answers about them as they are"""
     report: dict[str, float]
     """`numpy_kd.metrics.report` of the student beside its teacher, on the validation data, or
     on the transfer set where there are none"""
@@ -176,9 +176,9 @@ def distill(
 
     Returns: a `Distillation`: history (with the soft and the hard part of `hinton_loss` apart),
     transfer set and report.
-    Raises `ValueError` where student and teacher are the same network or share parameters,
-    where their widths differ, where saved answers look like probabilities or cannot be asked
-    about augmented rows, where the loss cannot be called so, and as loss and `fit`.
+    Raises `ValueError` where student and teacher are the same network or their widths differ,
+    where saved answers look like probabilities or would be asked about augmented rows, where the
+    loss cannot be called so, and as loss and `fit`.
 
     >>> x = np.random.default_rng(0).normal(size=(64, 2))
     >>> teacher, student = MLP([2, 16, 3], seed=1), MLP([2, 4, 3], seed=2)
@@ -206,10 +206,8 @@ def distill(
     how = {"loss": loss, "augment": augment, "validation": validation} | training
     with lock:
         history = fit(student, transfer.x, (asked, *rows), **how)
-    if validation is None:
-        seen, truth, judge = x, labels if labelled is None else None, teacher
-    else:
-        (seen, truth), judge = validation, teacher if isinstance(teacher, Teacher) else None
+    seen, truth = validation or (x, labels if labelled is None else None)
+    judge = teacher if validation is None or isinstance(teacher, Teacher) else None
     return Distillation(history, transfer, evaluate(student, seen, truth, judge))
 
 
@@ -229,10 +227,13 @@ def evaluate(
     True
     """
     _checks.instance("network", network, (MLP, Teacher), "an MLP, a Teacher or an Ensemble")
+    logits = network.logits(x)
     answers = None if teacher is None else _teacher(teacher)
     if isinstance(answers, Teacher):
         answers = answers.logits(x)
-    return metrics.report(network.logits(x), labels, answers)
+    if answers is not None:
+        _checks.same_shape("the teacher's answers", answers, "the network's", logits)
+    return metrics.report(logits, labels, answers)
 
 
 def _bound(loss, settings: dict, labels, labelled):
@@ -280,8 +281,8 @@ def _teacher(teacher) -> Teacher | np.ndarray:
         return Teacher(teacher) if isinstance(teacher, MLP) else teacher
     kinds = "an MLP, a Teacher, an Ensemble or an array of logits (n, N)"
     _checks.instance("teacher", teacher, (np.ndarray, list), kinds)
-    answers = _checks.batch("teacher", teacher)
-    p = np.clip(answers.real, -1, 2)  # where a sum cannot overflow
+    answers = _checks.real_batch("teacher", teacher)
+    p = np.clip(answers, -1, 2)  # where a sum cannot overflow
     if (
         p.min() >= 0 and p.max() <= 1.001 and np.abs(p.sum(axis=-1) - 1).mean() < 0.05
     ):  # even rounded
@@ -299,7 +300,7 @@ def _network(name: str, network) -> MLP:
 def _check_pair(student: MLP, teacher: Teacher) -> None:
     """Student and teacher are different networks with the same interface."""
     for member in teacher.members:
-        if member is student or np.shares_memory(member.parameters, student.parameters):
+        if member is student:
             raise ValueError("student and teacher must be different networks, got the same one")
     widths = (student.sizes[0], student.sizes[-1])
     if widths != teacher.sizes:

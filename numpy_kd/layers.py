@@ -8,6 +8,7 @@ for it. The classes remember that, and hold their weights and gradients as views
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
 
 import numpy as np
@@ -171,9 +172,12 @@ class Linear:
     """
 
     def __init__(self, W, b=None, dW=None, db=None):
-        self._W, self._b, self._x = W, b, None
-        self._dW = np.zeros_like(W) if dW is None else dW
-        self._db = np.zeros_like(b) if db is None and b is not None else db
+        self._W = _checks.rows("W", W)
+        units = self._W.shape[1:]
+        self._b = None if b is None else _vector("b", b, units)
+        self._dW = np.zeros_like(self._W) if dW is None else dW
+        self._db = np.zeros_like(self._b) if db is None and b is not None else db
+        self._x: np.ndarray | None = None
 
     W, b, dW, db = (property(attrgetter(name)) for name in ("_W", "_b", "_dW", "_db"))
 
@@ -197,7 +201,9 @@ class Linear:
 class _Activation:
     """An elementwise function that remembers its output."""
 
-    _y = None
+    _y: np.ndarray | None = None
+    _function: Callable  # of a subclass: x -> y
+    _derivative: Callable  # and (dy, y) -> dx
 
     def forward(self, x, training: bool = False) -> np.ndarray:
         y = self._function(x)
@@ -261,12 +267,15 @@ class BatchNorm:
     """
 
     def __init__(self, gamma, beta, dgamma=None, dbeta=None, *, momentum=0.9, epsilon=1e-5):
-        self._gamma, self._beta, self._x_hat = gamma, beta, None
-        self._dgamma = np.zeros_like(gamma) if dgamma is None else dgamma
-        self._dbeta = np.zeros_like(beta) if dbeta is None else dbeta
+        self._gamma = _vector("gamma", gamma)
+        self._beta = _vector("beta", beta, self._gamma.shape)
+        self._dgamma = np.zeros_like(self._gamma) if dgamma is None else dgamma
+        self._dbeta = np.zeros_like(self._beta) if dbeta is None else dbeta
         self.momentum = _checks.fraction("momentum", momentum)
         self.epsilon = _checks.positive("epsilon", epsilon)
-        self.running_mean, self.running_variance = np.zeros_like(gamma), np.ones_like(gamma)
+        self.running_mean = np.zeros_like(self._gamma)
+        self.running_variance = np.ones_like(self._gamma)
+        self._x_hat: np.ndarray | None = None
 
     gamma, beta, dgamma, dbeta = (
         property(attrgetter(name)) for name in ("_gamma", "_beta", "_dgamma", "_dbeta")
@@ -329,6 +338,14 @@ class Dropout:
         return f"Dropout({self.rate})"
 
 
+def _vector(name: str, x, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """`x` as a non-empty vector of numbers, itself where it is one; of this shape if given."""
+    x = _checks.float_array(name, x)
+    if x.ndim != 1 or x.size == 0 or shape not in (None, x.shape):
+        raise ValueError(f"{name} must have shape {shape or '(M,)'}, got {x.shape}")
+    return x
+
+
 def _recall(remembered, dy, width=None):
     """What a training forward left for this backward, which must be of the same batch."""
     if remembered is None:
@@ -336,7 +353,7 @@ def _recall(remembered, dy, width=None):
     shape = (remembered.shape[0], width or remembered.shape[1])
     if dy.shape != shape:
         raise ValueError(
-            f"the gradient must have the shape {shape} of the pending forward pass "
+            f"dy (of a network: dlogits) must have the shape {shape} of the pending forward pass "
             f"(batch size {shape[0]}), got {dy.shape}"
         )
     return remembered

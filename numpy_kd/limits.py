@@ -79,8 +79,9 @@ def _centered_difference(z, v, wide):
 
 def _expm1_minus(d):
     """`e^d - 1 - d`, by its Taylor series where |d| < 1/2 and the difference would cancel."""
-    near, series = np.abs(d.real) < 0.5, 1.0
+    near = np.abs(d.real) < 0.5
     x = np.where(near, d, 0)
+    series = np.ones_like(x)
     for k in range(17, 2, -1):  # 1 + d/3 (1 + d/4 (1 + ...)), to the last digit
         series = 1 + series * x / k
     return np.where(near, x * x / 2 * series, np.expm1(d) - d)
@@ -187,14 +188,21 @@ def relative_errors(
         size = np.abs(exact).max()
         if size == 0:
             raise ValueError("logits must differ from teacher_logits by more than a shift of rows")
-        difference = (approximation - exact) / size  # sizes near 1: squares cannot underflow
-        errors.append(np.linalg.norm(difference) / np.linalg.norm(exact / size))
+        errors.append(_norm((approximation - exact) / size) / _norm(exact / size))
     return np.array(errors, dtype=np.float64)
 
 
 def _pair(logits, teacher_logits, temperature):
     z, v = _checks.student_and_teacher(logits, teacher_logits)
     return z, _like(v, z), _within(_checks.positive("temperature", temperature), z.dtype)
+
+
+def _norm(x) -> float:
+    """The Euclidean norm, of numbers whose squares may not fit as well."""
+    largest = float(np.abs(x).max())
+    if largest in (0, np.inf):
+        return largest
+    return largest * float(np.linalg.norm(x / largest))
 
 
 def _centered(x):

@@ -183,23 +183,27 @@ def hinton_loss(
     soft_weight = _checks.non_negative("soft_weight", soft_weight)
     hard_weight = _checks.non_negative("hard_weight", hard_weight)
     scale_by_t2 = _checks.flag("scale_by_t2", scale_by_t2)
+    parts = _checks.flag("parts", parts)
     y, counts = _labels_that_count(labels, labelled, hard_weight, z)
 
-    soft, hard, dlogits = 0.0, 0.0, np.zeros_like(z)
+    soft, hard, dlogits = 0.0, 0.0, None
     if soft_weight > 0:
         q, log_q = _softmax_and_log(z, T)
         p, log_p = _softmax_and_log(v, T)
-        kl = _mean(_mean_under(p, log_p - log_q))
+        log_q -= log_p
+        kl = _mean(-_mean_under(p, log_q))  # of log q/p
         soft = soft_weight * (T * (T * kl) if scale_by_t2 else kl)
-        scale = soft_weight * (T if scale_by_t2 else 1 / T)
-        dlogits = (q - p) * _within(scale / len(z), z.dtype)
+        q -= p
+        q *= _within((soft_weight * T if scale_by_t2 else soft_weight / T) / len(z), z.dtype)
+        dlogits = q
     if hard_weight > 0:
         q, log_q = _softmax_and_log(z, 1.0)
         rows = np.arange(len(z))
         hard = hard_weight * _mean(np.where(counts, -log_q[rows, y], 0))
         q[rows, y] -= 1
-        scale = _within(hard_weight / len(z), z.dtype)
-        dlogits = dlogits + np.where(counts[:, None], scale * q, 0)
+        q = np.where(counts[:, None], _within(hard_weight / len(z), z.dtype) * q, 0)
+        dlogits = q if dlogits is None else dlogits + q
+    dlogits = np.zeros_like(z) if dlogits is None else dlogits
     return ({"soft": soft, "hard": hard} if parts else soft + hard), dlogits
 
 
@@ -220,7 +224,7 @@ def logit_matching_loss(logits, teacher_logits, *, center: bool = True) -> Loss:
     (2.0, array([[-2.,  0.]]))
     """
     z, v = _student_and_teacher(logits, teacher_logits)
-    return _logit_matching(z, v, center)
+    return _logit_matching(z, v, _checks.flag("center", center))
 
 
 def noisy_logit_matching_loss(
@@ -250,6 +254,7 @@ def noisy_logit_matching_loss(
     z, v = _student_and_teacher(logits, teacher_logits)
     sigma = _checks.non_negative("sigma", sigma)
     fraction = _checks.fraction("fraction", fraction)
+    center = _checks.flag("center", center)
     rng = _checks.generator("rng", rng)
     chosen = rng.random((len(v), 1)) < fraction
     noise = chosen * rng.standard_normal(v.shape).astype(v.real.dtype)
@@ -269,6 +274,8 @@ def _logit_matching(z, v, center: bool) -> Loss:
 
 def _student_and_teacher(logits, teacher_logits):
     z, v = _checks.student_and_teacher(logits, teacher_logits)
+    if v.dtype.kind == "c" and z.dtype.kind != "c":
+        return z.astype(v.dtype), v
     return z, _like(v, z)
 
 

@@ -31,7 +31,7 @@ def accuracy(logits, labels) -> float:
     >>> accuracy([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], np.array([0, 1, 1])).__round__(3)
     0.667
     """
-    z, labels = _checks.logits_and_labels(logits, labels)
+    z, labels = _logits_and_labels(logits, labels)
     return float((z.argmax(axis=-1) == labels).mean())
 
 
@@ -44,7 +44,7 @@ def agreement(logits, teacher_logits) -> float:
     >>> agreement([[2.0, 0.0], [0.0, 1.0]], [[9.0, 8.0], [1.0, 0.0]])
     0.5
     """
-    z, v = _checks.student_and_teacher(logits, teacher_logits)
+    z, v = _student_and_teacher(logits, teacher_logits)
     return float((z.argmax(axis=-1) == v.argmax(axis=-1)).mean())
 
 
@@ -56,7 +56,7 @@ def mean_cross_entropy(logits, labels) -> float:
     >>> round(mean_cross_entropy([[0.0, 0.0]], np.array([1])), 4)
     0.6931
     """
-    z, labels = _checks.logits_and_labels(logits, labels)
+    z, labels = _logits_and_labels(logits, labels)
     return float(-log_softmax(z)[np.arange(len(z)), labels].mean())
 
 
@@ -70,7 +70,7 @@ def mean_kl(logits, teacher_logits, *, temperature: float = 1.0) -> float:
     >>> round(mean_kl([[1.0, 0.0]], [[3.0, 0.0]], temperature=2), 4)
     0.0902
     """
-    z, v = _checks.student_and_teacher(logits, teacher_logits)
+    z, v = _student_and_teacher(logits, teacher_logits)
     T = _checks.positive("temperature", temperature)
     log_q = _softmax_and_log(z, _within(T, z.dtype))[1]
     p, log_p = _softmax_and_log(v, _within(T, v.dtype))
@@ -90,7 +90,7 @@ def expected_calibration_error(logits, labels, bins: int = 15) -> float:
     >>> round(expected_calibration_error([[0.0, 5.0], [0.0, 5.0]], np.array([1, 0])), 4)
     0.4933
     """
-    z, labels = _checks.logits_and_labels(logits, labels)
+    z, labels = _logits_and_labels(logits, labels)
     bins = _checks.count("bins", bins)
     confidence = softmax(z).max(axis=-1)
     right = z.argmax(axis=-1) == labels
@@ -111,7 +111,7 @@ def report(logits, labels=None, teacher_logits=None) -> dict[str, float]:
     """
     measures: dict[str, float] = {}
     if labels is not None:
-        z, checked = _checks.logits_and_labels(logits, labels)
+        z, checked = _logits_and_labels(logits, labels)
         measures["errors"] = int((z.argmax(axis=-1) != checked).sum())
         measures["accuracy"] = accuracy(logits, labels)
         measures["cross_entropy"] = mean_cross_entropy(logits, labels)
@@ -120,6 +120,16 @@ def report(logits, labels=None, teacher_logits=None) -> dict[str, float]:
         measures["agreement"] = agreement(logits, teacher_logits)
         measures["mean_kl"] = mean_kl(logits, teacher_logits)
     return measures
+
+
+def _logits_and_labels(logits, labels) -> tuple[np.ndarray, np.ndarray]:
+    z, labels = _checks.logits_and_labels(logits, labels)
+    return _checks.real("logits", z), labels
+
+
+def _student_and_teacher(logits, teacher_logits) -> tuple[np.ndarray, np.ndarray]:
+    z, v = _checks.student_and_teacher(logits, teacher_logits)
+    return _checks.real("logits", z), _checks.real("teacher_logits", v)
 
 
 class PairedDifference(NamedTuple):

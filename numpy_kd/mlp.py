@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from numpy_kd import _checks, _files, initializers
 from numpy_kd.layers import BatchNorm, Dropout, Linear, ReLU, Sigmoid, Tanh
 
 ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "identity": None}
-DTYPES = ("float32", "float64", "complex64", "complex128")
 RUNNING = ("running_mean", "running_variance")
 OWNED = ("W", "b", "dW", "db", "gamma", "beta", "dgamma", "dbeta", *RUNNING)
 KIND = "numpy_kd.MLP"
@@ -55,20 +55,22 @@ class MLP:
     ):
         self._architecture = _architecture(sizes, activation, dropout, input_dropout, batch_norm)
         self.sizes: tuple[int, ...] = self._architecture["sizes"]
-        self.dtype = _dtype(dtype)
+        self.dtype = _checks.float_dtype("dtype", dtype, or_complex=True)
         self.blocks: dict[str, tuple[slice, tuple[int, ...]]] = _blocks(self.sizes, batch_norm)
         self._parameters = np.zeros(_length(self.blocks), self.dtype)
         self._gradient = np.zeros_like(self._parameters)
         self._frozen = False
         # a child of the seed for the weights, and one for each place where dropout may act
-        children = _checks.generator("seed", seed).bit_generator.seed_seq.spawn(len(self.sizes))
+        seeds: Any = _checks.generator("seed", seed).bit_generator.seed_seq
+        children = seeds.spawn(len(self.sizes))
         weights_rng, *dropout_rngs = [np.random.default_rng(child) for child in children]
         self._build(dropout_rngs)
         self._fill(initializers.get(initializer), weights_rng, _checks.number("bias", bias))
 
     def _build(self, dropout_rngs) -> None:
         """The layers by name, in order."""
-        how, named = self._architecture, {}
+        how = self._architecture
+        named: dict[str, Any] = {}
         activation = ACTIVATIONS[how["activation"]]
         hidden = len(self.sizes) - 2
         if how["input_dropout"]:
@@ -121,6 +123,7 @@ class MLP:
         ready = type(x) is np.ndarray and x.dtype == self.dtype and x.shape[1:] == self.sizes[:1]
         if not ready or len(x) == 0:
             x = self._input(x)
+        training = _checks.flag("training", training)
         if training and self._frozen:
             raise RuntimeError("the network is frozen: it cannot run in training mode")
         for layer in self.layers:
@@ -139,7 +142,7 @@ class MLP:
         """
         if self._frozen:
             raise RuntimeError("the network is frozen: it cannot take a gradient")
-        dy = dlogits
+        need_dx, dy = _checks.flag("need_dx", need_dx), dlogits
         if type(dy) is not np.ndarray or dy.dtype != self.dtype:
             dy = self._cast("dlogits", dlogits)
         for layer in self.layers[: self._first : -1]:
@@ -220,7 +223,7 @@ class MLP:
         >>> list(mlp.state)
         ['batch_norm0.running_mean', 'batch_norm0.running_variance', 'dropout0.rng']
         """
-        state = {}
+        state: dict[str, Any] = {}
         for name, layer in self._named.items():
             if isinstance(layer, BatchNorm):
                 state |= {f"{name}.{which}": getattr(layer, which).copy() for which in RUNNING}
@@ -270,7 +273,7 @@ class MLP:
         >>> MLP((4, 5, 3), seed=0).astype(np.float64).logits(np.ones((2, 4))).dtype
         dtype('float64')
         """
-        dtype = _dtype(dtype)
+        dtype = _checks.float_dtype("dtype", dtype, or_complex=True)
         if self.dtype.kind == "c" and dtype.kind != "c":
             raise ValueError(f"dtype must be complex for a network of {self.dtype}, got {dtype}")
         return _restore(self._architecture, dtype, self._parameters, self.state)
@@ -311,6 +314,7 @@ class MLP:
         state = self.state
         arrays = {name: value for name, value in state.items() if isinstance(value, np.ndarray)}
         generators = {name: value for name, value in state.items() if name not in arrays}
+        path = _checks.path("path", path)
         header = {"kind": KIND, "architecture": self._architecture, "generators": generators}
         _files.write_npz(path, header, {"parameters": self._parameters} | arrays)
 
@@ -326,6 +330,7 @@ class MLP:
         ...     MLP.load(f"{folder}/mlp.npz")
         MLP((4, 5, 3), activation='relu', dtype=float32, 43 parameters)
         """
+        path = _checks.path("path", path)
         header, arrays = _files.read_npz(path, KIND)
         try:
             architecture = _architecture(**header["architecture"])
@@ -357,28 +362,19 @@ def _restore(architecture: dict, dtype, parameters, state: dict) -> MLP:
 
 def _architecture(sizes, activation, dropout, input_dropout, batch_norm) -> dict:
     """What kind of network it is, checked: everything but the numbers."""
-    if not np.iterable(sizes) or len(sizes) < 2:
-        raise ValueError(f"sizes must be (inputs, hidden units, ..., classes), got {sizes!r}")
+    sizes = _checks.several("sizes", sizes, "(inputs, hidden units, ..., classes)", at_least=2)
     return {
         "sizes": tuple(_checks.count(f"sizes[{i}]", size) for i, size in enumerate(sizes)),
         "activation": _checks.one_of("activation", activation, ACTIVATIONS),
         "dropout": _checks.fraction("dropout", dropout, below_one=True),
         "input_dropout": _checks.fraction("input_dropout", input_dropout, below_one=True),
-        "batch_norm": bool(batch_norm),
+        "batch_norm": _checks.flag("batch_norm", batch_norm),
     }
-
-
-def _dtype(dtype) -> np.dtype:
-    try:
-        name = np.dtype(dtype).name
-    except TypeError:
-        name = dtype
-    return np.dtype(_checks.one_of("dtype", name, DTYPES))
 
 
 def _blocks(sizes, batch_norm: bool) -> dict[str, tuple[slice, tuple[int, ...]]]:
     """Where each layer's arrays lie in the flat vector: name -> (slice, shape)."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for i, (inputs, units) in enumerate(pairwise(sizes)):
         shapes[f"linear{i}.W"] = (inputs, units)
         if batch_norm and i < len(sizes) - 2:

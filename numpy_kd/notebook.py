@@ -9,6 +9,7 @@ import json
 import os
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 from IPython.display import HTML, Markdown, display
@@ -36,7 +37,8 @@ def source(function, docstring: bool = False) -> str:
     text = textwrap.dedent(inspect.getsource(function))
     if docstring:
         return text.rstrip()
-    body = ast.parse(text).body[0].body
+    statement: Any = ast.parse(text).body[0]
+    body = statement.body
     first = body[0]
     if isinstance(first, ast.Expr) and isinstance(getattr(first, "value", None), ast.Constant):
         lines = text.splitlines()

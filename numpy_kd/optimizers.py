@@ -23,7 +23,9 @@ class _Optimizer:
         self.weight_decay = _checks.non_negative("weight_decay", weight_decay)
         self.max_norm = None if max_norm is None else _checks.positive("max_norm", max_norm)
         self._names = averages
-        self.state = {}
+        self._steps = 0
+        self._kind: tuple[tuple[int, ...], np.dtype] | None = None
+        self._averages: list[np.ndarray] = []
 
     def step(self, parameters, gradient, learning_rate: float, weights=None) -> None:
         """One update of the vector `parameters`, in place, against `gradient` of the same length.
@@ -49,10 +51,10 @@ class _Optimizer:
             self._move(parameters[piece], gradient[piece], rate, *averages)
             if self._steps % 64 == 0:
                 for average in averages:
-                    flush(average)
+                    _flush(average)
         if self.max_norm is not None:
             for W in weights:
-                clip_columns(W, self.max_norm)
+                _clip_columns(W, self.max_norm)
 
     def _move(self, theta, g, rate, *averages) -> None:
         raise NotImplementedError
@@ -143,7 +145,7 @@ class SGD(_Optimizer):
         max_norm: float | None = None,
     ):
         self.momentum = _checks.fraction("momentum", momentum, below_one=True)
-        self.nesterov = bool(nesterov)
+        self.nesterov = _checks.flag("nesterov", nesterov)
         if self.nesterov and not self.momentum:
             raise ValueError("momentum must be positive with nesterov=True, got 0.0")
         super().__init__(("velocity",) if self.momentum else (), weight_decay, max_norm)
@@ -205,7 +207,7 @@ class Adam(_Optimizer):
         )
 
 
-def flush(average) -> None:
+def _flush(average) -> None:
     """Set to 0, in place, what is so close to 0 that the processor takes a slow path for it.
 
     A unit that has died leaves an average that only decays, `v = momentum v`, and comes to rest
@@ -214,7 +216,7 @@ def flush(average) -> None:
     times slower.
 
     >>> v = np.array([4e-45, 1e-20, -1.0], np.float32)
-    >>> flush(v)
+    >>> _flush(v)
     >>> v
     array([ 0.e+00,  1.e-20, -1.e+00], dtype=float32)
     """
@@ -222,13 +224,13 @@ def flush(average) -> None:
     average[np.abs(average) <= limits.tiny / limits.eps] = 0
 
 
-def clip_columns(W, max_norm: float) -> None:
+def _clip_columns(W, max_norm: float) -> None:
     """Scale back, in place, each column of `W` (D, M) whose L2 norm is above `max_norm`.
 
     A column holds the incoming weights of one unit.
 
     >>> W = np.array([[3.0, 0.3], [4.0, 0.4]])
-    >>> clip_columns(W, 1.0)
+    >>> _clip_columns(W, 1.0)
     >>> W
     array([[0.6, 0.3],
            [0.8, 0.4]])

@@ -87,9 +87,12 @@ def k_means(
             f"clusters must be at most the {different} different points, got {clusters}"
         )
     rng = _checks.generator("rng", rng)
+    exponent = np.frexp(np.abs(points).max())[1]  # of a power of two that takes them to [-1, 1]
+    points = np.ldexp(points, -exponent)
     runs = [_at_rest(points, _first_centres(points, clusters, rng)) for _ in range(starts)]
     sums = [((points - centres[cluster]) ** 2).sum() for cluster, centres in runs]
-    return runs[int(np.argmin(sums))]
+    cluster, centres = runs[int(np.argmin(sums))]
+    return cluster, np.ldexp(centres, exponent)
 
 
 def _first_centres(points, clusters: int, rng):
@@ -138,7 +141,9 @@ def confusable_sets(
     covariance = _checks.real_batch("covariance", covariance)
     if covariance.shape[0] != covariance.shape[1]:
         raise ValueError(f"covariance must have shape (N, N), got {covariance.shape}")
-    size = _checks.count("size", size)
+    count, size = _checks.count("count", count), _checks.count("size", size)
+    if count > len(covariance):
+        raise ValueError(f"count must be at most the {len(covariance)} classes, got {count}")
     if size >= len(covariance):
         raise ValueError(f"size must be less than the {len(covariance)} classes, got {size}")
     cluster, _ = k_means(covariance.T, count, rng=rng)
@@ -221,7 +226,9 @@ def train_specialist(
     """
     _checks.instance("generalist", generalist, MLP, "an MLP")
     classes = _set("classes", classes, generalist.sizes[-1])
-    x, labels = _checks.array("x", x), _checks.labels("labels", labels, generalist.sizes[-1])
+    x, labels = _checks.rows("x", x), _checks.labels("labels", labels, generalist.sizes[-1])
+    if x.shape[1] != generalist.sizes[0]:
+        raise ValueError(f"x must have shape (n, {generalist.sizes[0]}), got {x.shape}")
     _checks.same_length("labels", labels, "x", x)
     rng = _checks.generator("rng", rng)
     rows, share = half_of_set(labels, classes, examples, rng=rng)
@@ -334,7 +341,7 @@ def active_specialists(p, sets: Sequence, *, top: int = 1) -> np.ndarray:
     if top > p.shape[1]:
         raise ValueError(f"top must be at most the {p.shape[1]} classes, got {top}")
     likely = np.argsort(-p, axis=1, kind="stable")[:, :top]
-    return ~outside[:, likely].all(axis=-1).T
+    return np.logical_or.reduce(~outside[:, likely], axis=-1).T
 
 
 def combined(
@@ -351,7 +358,8 @@ def combined(
 
     the mean of all answers, each dustbin spread over its classes as q spreads it. Put in again
     and again, this is the EM algorithm, the dustbins' classes being what is not observed: C falls
-    at each step, and as C is convex in q, to its minimum. No learning rate is needed.
+    at each step, and as C is convex in q, to its minimum. No learning rate is needed. It begins
+    at p: two classes that lie in the same dustbins then have the right proportion from the start.
 
     Parameters: `p` (B, N); `specialists` M arrays (B, |S^m| + 1) of probabilities, the dustbin
     last; `sets` M sets of classes; `active` (B, M) booleans from `active_specialists` (None: all);
@@ -367,7 +375,7 @@ def combined(
     p = _rows_of_probabilities("p", p)
     said = _evidence(p, specialists, sets, active)
     tolerance = max(_checks.positive("tolerance", tolerance), np.finfo(np.float64).eps)
-    q = np.full(p.shape, 1 / p.shape[1])  # every class can still be given something
+    q = np.maximum(p, np.finfo(p.dtype).tiny).astype(np.float64)  # nothing is ruled out
     changing = np.arange(len(p))
     for _ in range(MAX_STEPS):
         now, dustbins = q[changing], said.dustbins[changing]
@@ -395,6 +403,11 @@ def combined_with_one(p, specialist, classes) -> np.ndarray:
     array([[0.6 , 0.25, 0.15]])
     """
     p = _rows_of_probabilities("p", p)
+    specialist = _rows_of_probabilities("specialist", specialist)
+    classes = _set("classes", classes, p.shape[1])
+    needed = (len(p), len(classes) + 1)
+    if specialist.shape != needed:
+        raise ValueError(f"specialist must have shape {needed}, got {specialist.shape}")
     said = _evidence(p, [specialist], [classes], None)
     rest = p * said.outside
     total = rest.sum(axis=1, keepdims=True)
@@ -454,6 +467,7 @@ class _Evidence(NamedTuple):
 
 def _evidence(p, specialists, sets, active) -> _Evidence:
     outside = _outside(sets, p.shape[1])
+    specialists = _checks.several("specialists", specialists, "an array for each set")
     if len(specialists) != len(outside):
         raise ValueError(
             f"specialists must be one array for each of the {len(outside)} sets, "
@@ -503,10 +517,12 @@ class Specialists(Teacher):
     """
 
     def __init__(self, generalist: MLP, specialists: Sequence[Specialist], *, top: int = 1):
-        super().__init__(generalist)
-        self.specialists, self.top = tuple(specialists), _checks.count("top", top)
+        super().__init__(_checks.instance("generalist", generalist, MLP, "an MLP"))
+        each = "several, each a Specialist"
+        self.specialists = tuple(_checks.several("specialists", specialists, each, at_least=0))
+        self.top = _checks.count("top", top)
         for specialist in self.specialists:
-            _checks.instance("specialists", specialist, Specialist, "each a Specialist")
+            _checks.instance("specialists", specialist, Specialist, each)
             _set("specialists", specialist.classes, generalist.sizes[-1])
             if specialist.network.sizes[0] != generalist.sizes[0]:
                 raise ValueError(
@@ -550,8 +566,7 @@ def _set(name: str, classes, num_classes: int | None = None) -> np.ndarray:
 
 def _outside(sets, num_classes: int) -> np.ndarray:
     """(M, N) booleans: which classes are in the dustbin of each specialist."""
-    if isinstance(sets, str) or not np.iterable(sets) or len(sets) == 0:
-        raise ValueError(f"sets must be at least one set of classes, got {_checks.shown(sets)}")
+    sets = _checks.several("sets", sets, "at least one set of classes")
     outside = np.ones((len(sets), num_classes), bool)
     for row, classes in zip(outside, sets, strict=True):
         row[_set("sets", classes, num_classes)] = False

@@ -6,18 +6,18 @@ forward, the loss says how wrong that was, the network goes backward, the optimi
 
 from __future__ import annotations
 
+import inspect
 import math
-import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import takewhile
 from numbers import Integral
 from os import PathLike
 
 import numpy as np
 
-from numpy_kd import _checks
+from numpy_kd import _checks, _progress
 from numpy_kd import checkpoint as checkpoints
 from numpy_kd.checkpoint import History, Run
 from numpy_kd.datasets import batches
@@ -75,8 +75,8 @@ def fit(
     (True, array([0, 1]))
     """
     optimizer = SGD(momentum=0.9) if optimizer is None else optimizer
-    _check_parts(mlp, loss, optimizer, augment, progress, checkpoint)
-    x, targets = _inputs("x", x, mlp), _targets(targets, len(x))
+    _check_parts(mlp, optimizer, schedule, augment, progress, checkpoint)
+    x, targets = _inputs("x", x, mlp), _targets(targets, len(x), loss)
     epochs, batch_size = _checks.count("epochs", epochs), _batch_size(batch_size, len(x), mlp)
     rate = schedule if callable(schedule) else constant(_checks.non_negative("schedule", schedule))
     validation, patience = _validation(validation, patience, mlp)
@@ -86,13 +86,13 @@ def fit(
         mark = _fingerprint(run, x, targets, loss, augment, validation, batch_size, seed)
         checkpoints.resume(checkpoint, run, mark, epochs)
     loss, weights, steps = _or_nan(loss), mlp.weights, -(-len(x) // batch_size)
-    with np.errstate(over="ignore", invalid="ignore"), _bar(run, epochs, steps, progress) as bar:
+    with _first_step_or_nothing(run, steps), _bar(run, epochs, steps, progress) as bar:
         for epoch in takewhile(run.has_patience, range(run.epoch, epochs)):
-            now = _Epoch(epoch, first_step=epoch * steps)
+            now = _Epoch(epoch, run)
             for rows in batches(len(x), batch_size, rng):
                 batch = x[rows] if augment is None else _augmented(augment, x[rows], rng)
                 wanted = [t(batch) if callable(t) else t[rows] for t in targets]
-                now.learning_rate = rate(now.step)
+                now.learning_rate = rate(run.step)
 
                 logits = mlp.forward(batch, training=True)
                 value, dlogits = loss(logits, *wanted)
@@ -100,9 +100,9 @@ def fit(
                 mlp.backward(dlogits)
                 optimizer.step(mlp.parameters, mlp.gradient, now.learning_rate, weights=weights)
 
-                now.step += 1
+                run.step += 1
                 bar.update()
-            now.close(run, validation)
+            now.close(validation)
             if checkpoint is not None:
                 checkpoints.save(checkpoint, run, mark)
     run.go_back_to_best()
@@ -112,8 +112,8 @@ def fit(
 class _Epoch:
     """What the steps of an epoch add up to, and where it is when something breaks."""
 
-    def __init__(self, number: int, first_step: int):
-        self.number, self.step, self.learning_rate = number, first_step, math.nan
+    def __init__(self, number: int, run: Run):
+        self.number, self.run, self.learning_rate = number, run, math.nan
         self.rows, self.loss = 0, 0.0
         self.parts: dict[str, float] = {}
         self.start = time.perf_counter()
@@ -129,9 +129,10 @@ class _Epoch:
         self.loss += float(value) * rows
         self.rows += rows
 
-    def close(self, run: Run, validation) -> None:
+    def close(self, validation) -> None:
         """Write the epoch into the run's history."""
-        seconds, history = time.perf_counter() - self.start, run.history
+        run, history = self.run, self.run.history
+        seconds = time.perf_counter() - self.start
         if not _checks.all_finite(run.mlp.parameters):
             self.fail("a parameter became NaN or infinite")
         if validation is not None:
@@ -150,9 +151,29 @@ class _Epoch:
 
     def fail(self, what: str) -> None:
         raise FloatingPointError(
-            f"{what} in epoch {self.number}, step {self.step}, at learning rate "
+            f"{what} in epoch {self.number}, step {self.run.step}, at learning rate "
             f"{self.learning_rate:g}; a smaller learning rate or smaller initial weights may help"
         )
+
+
+@contextmanager
+def _first_step_or_nothing(run: Run, steps: int) -> Iterator[None]:
+    """Arguments that turn out not to go together in the first step leave everything as it was.
+
+    Inside, NaN and infinity raise no warnings: they are looked for. `steps` is an epoch's number.
+    """
+    first = run.step = steps * run.epoch
+    state = run.mlp.state
+    draws = [generator.bit_generator.state for generator in run.generators]
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
+    except ValueError:
+        if run.step == first:
+            run.mlp.state = state
+            for generator, before in zip(run.generators, draws, strict=True):
+                generator.bit_generator.state = before
+        raise
 
 
 def _or_nan(loss: Callable) -> Callable:
@@ -161,9 +182,9 @@ def _or_nan(loss: Callable) -> Callable:
     def loss_or_nan(logits, *wanted):
         try:
             found = loss(logits, *wanted)
-        except ValueError:
+        except ValueError as error:
             if np.isfinite(logits).all():
-                raise
+                raise ValueError(f"loss and targets must go together: {error}") from error
             return math.nan, logits
         if not (isinstance(found, tuple) and len(found) == 2):
             raise ValueError(f"loss must return (value, dlogits), got {_checks.shown(found)}")
@@ -179,18 +200,31 @@ def _augmented(augment, rows, rng) -> np.ndarray:
     return seen
 
 
-def _check_parts(mlp, loss, optimizer, augment, progress, checkpoint) -> None:
+def _check_parts(mlp, optimizer, schedule, augment, progress, checkpoint) -> None:
     _checks.instance("mlp", mlp, MLP, "an MLP")
-    _checks.function("loss", loss, "a function (logits, *targets)")
     if not (hasattr(optimizer, "step") and hasattr(optimizer, "state")):
         shown = _checks.shown(optimizer)
         raise ValueError(f"optimizer must be one such as SGD() or Adam(), got {shown}")
+    if callable(schedule):
+        _function("schedule", schedule, 1, "a learning rate, or a function (step)")
     if augment is not None:
-        _checks.function("augment", augment, "a function (rows, rng) or None")
+        _function("augment", augment, 2, "a function (rows, rng) or None")
     if progress is not None:
         _checks.flag("progress", progress)
     if checkpoint is not None:
-        _checks.instance("checkpoint", checkpoint, (str, PathLike), "the path of a file or None")
+        _checks.path("checkpoint", checkpoint)
+
+
+def _function(name: str, x, arguments: int, needed: str) -> None:
+    """`x` can be called with so many arguments, as far as can be told before."""
+    _checks.function(name, x, needed)
+    try:
+        inspect.signature(x).bind(*range(arguments))
+    except TypeError as error:
+        raise ValueError(f"{name} must be {needed}, got {_checks.shown(x)}: {error}") from None
+    except ValueError:  # a builtin that does not tell its signature
+        if isinstance(x, type):
+            raise ValueError(f"{name} must be {needed}, got {_checks.shown(x)}") from None
 
 
 def _inputs(name: str, x, mlp) -> np.ndarray:
@@ -201,9 +235,12 @@ def _inputs(name: str, x, mlp) -> np.ndarray:
     return _checks.finite(name, x)
 
 
-def _targets(targets, rows: int) -> tuple:
-    """Arrays with a row for each row of x, and functions of a batch."""
+def _targets(targets, rows: int, loss) -> tuple:
+    """Arrays with a row for each row of x, and functions of a batch: as many as the loss takes."""
     targets = targets if isinstance(targets, tuple) else (targets,)
+    _function("loss", loss, 1 + len(targets), "a function (logits, *targets)")
+    for target in filter(callable, targets):
+        _function("targets", target, 1, "arrays, or functions of a batch")
     return tuple(t if callable(t) else _target(t, rows) for t in targets)
 
 
@@ -268,19 +305,5 @@ def _fingerprint(run, x, targets, loss, augment, validation, batch_size, seed) -
 
 
 def _bar(run: Run, epochs: int, steps: int, progress: bool | None):
-    """A bar where somebody looks; elsewhere something that is updated for nothing."""
-    out = sys.stderr  # None where a program has no terminal at all
-    visible = out is not None and not getattr(out, "closed", False)
-    if progress is None and visible:
-        progress = "ipykernel" in sys.modules or out.isatty()
-    if not (progress and visible):
-        return nullcontext(_NoBar)
-    from tqdm.auto import tqdm
-
-    return tqdm(total=epochs * steps, initial=run.epoch * steps, unit="step", leave=False)
-
-
-class _NoBar:
-    @staticmethod
-    def update() -> None:
-        pass
+    how = {"initial": run.epoch * steps, "unit": "step", "leave": False}
+    return _progress.bar(epochs * steps, shown=progress, **how)

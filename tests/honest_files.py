@@ -205,6 +205,7 @@ BOOKS = {
     "other languages": as_notebook("%%bash\nrm -rf /", "%%html\n<b>x</b>", "%%writefile x.py\nx = 1", NP + DEF),
     "a magic in a block": as_notebook(NP + "if True:\n    %time x = 1\n    y = 2\n" + DEF),
     "a question in a docstring": as_notebook(NP + 'TEXT = """\nwhat?\n!\n% x\n"""\n' + DEF + "%time 1"),
+    "an indented cell": as_notebook(NP, "".join(f"    {line}\n" for line in DEF.splitlines())),
     "pip without a sign": as_notebook("pip install torch", NP + DEF),
     "a broken cell": as_notebook(NP, "def hardmax(logits:\n    return", DEF),
     "markdown": text_cell(DEF),

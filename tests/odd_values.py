@@ -154,16 +154,21 @@ ARRAYS = {
     "an empty tuple",
 }
 ARRAYS |= {"a list of one", "an array of one"}
+FUNCTIONS = {"a function", "a class", "a float type", "another type"}
 MAY_ACCEPT = {
     "array": ARRAYS - {"a fraction", "a decimal", "an extended"},
     "number": {*REAL, *WHOLE},
+    "rate": {*REAL, *WHOLE, *FUNCTIONS},
+    "targets": ARRAYS | FUNCTIONS,
     "count": {*WHOLE},
     "flag": {*FLAGS},
     "choice": set(),
     "dtype": {"a float type", "a float32"},  # a NumPy number has a dtype to go by
     "seed": {*WHOLE, "a generator", "10**400", "10**5000"},
-    "function": {"a function", "a class", "a float type", "another type"},
+    "function": FUNCTIONS,
     "sizes": {*WHOLE, "a pair", "right labels", "small integers"},
+    "gradient": ARRAYS - {"a fraction", "a decimal", "an extended"},
+    "numbers": ARRAYS | {"an extended", "a fraction", "a decimal", "extended"},
     "path": {"text", "a digit"},
     "object": set(),
 }
@@ -174,6 +179,16 @@ class Is:
 
     def __init__(self, value, kind, *more):
         self.value, self.kind, self.more = value, kind, set(more)
+
+
+# Not tried: a function of somebody's own, as what it does when it is called is its own affair;
+# a loss that needs no targets; a gradient that is not finite, which a network carries on as it is fed.
+NOT_TRIED = {
+    "function": FUNCTIONS,
+    "rate": FUNCTIONS,
+    "targets": FUNCTIONS | {"an empty tuple"},
+    "gradient": {"NaN", "infinite", "complex NaN"},
+}
 
 
 def kind_of(value) -> str:

@@ -14,7 +14,7 @@ import warnings
 
 import numpy as np
 import pytest
-from odd_values import MAY_ACCEPT, POOL, Is, kind_of
+from odd_values import MAY_ACCEPT, NOT_TRIED, POOL, Is, kind_of
 
 import numpy_kd as kd
 from numpy_kd import (
@@ -24,13 +24,12 @@ from numpy_kd import (
     limits,
     losses,
     metrics,
-    optimizers,
-    plots,
     probability,
     schedules,
+    specialists,
     transfer,
 )
-from numpy_kd.datasets import mnist
+from numpy_kd.datasets import mnist, speech
 
 Z = np.array([[1.5, -0.5, 0.25, 2.0], [0.0, 3.0, -1.0, 0.5], [-2.0, 0.125, 1.0, 0.75]])
 V = np.array([[2.0, 0.5, -0.25, 1.0], [1.0, 2.5, 0.0, -0.5], [-1.0, 1.0, 3.0, 0.25]])
@@ -63,19 +62,27 @@ def transfer_set():
     return kd.TransferSet(X, V, Y)
 
 
-FIGURE, _ = plots.new_figure(1, 1)
-
-
-def axes():
-    return plots.new_figure(2, 2)[1]
-
-
 def half_of_squares(x):
     return (x * x).sum() / 2
 
 
+def one_specialist():
+    return specialists.Specialist(network(), [0, 2, 3])
+
+
+def maybe_rng():
+    return Is(RNG(), "seed", "nothing")
+
+
+RECORDINGS = speech.Recordings(
+    [np.sin(np.arange(800.0)), np.cos(np.arange(900.0))],
+    np.array([1, 3]),
+    np.array(["theo", "theo"]),
+    np.array([0, 0]),
+)
 RNG = functools.partial(np.random.default_rng, 3)
 PATH = Is("no-such-file", "path")
+NO_PATH = Is("no-such-file", "path", "nothing")
 NAMES = Is("arithmetic", "choice")
 SOFT = {"temperature": T}
 
@@ -114,6 +121,7 @@ CALLS = {
     "losses.hinton_loss": lambda: (
         kd.hinton_loss,
         {"logits": Z, "teacher_logits": V, "labels": Y, "scale_by_t2": True, **WEIGHTS}
+        | {"parts": True}
         | {"labelled": Is(np.array([True, False, True]), "array", "nothing")},
     ),
     "losses.logit_matching_loss": lambda: (
@@ -127,7 +135,7 @@ CALLS = {
             "teacher_logits": V,
             "sigma": 0.5,
             "fraction": 0.5,
-            "rng": RNG(),
+            "rng": maybe_rng(),
             "center": True,
         },
     ),
@@ -149,7 +157,13 @@ CALLS = {
     ),
     "limits.relative_errors": lambda: (
         kd.relative_errors,
-        {"logits": Z, "teacher_logits": V, "temperatures": [1.0, 10.0], "center": True, "order": 1},
+        {
+            "logits": Z,
+            "teacher_logits": V,
+            "temperatures": Is([1.0, 10.0], "numbers"),
+            "center": True,
+            "order": 1,
+        },
     ),
     "metrics.accuracy": lambda: (metrics.accuracy, {"logits": Z, "labels": Y}),
     "metrics.agreement": lambda: (metrics.agreement, {"logits": Z, "teacher_logits": V}),
@@ -159,7 +173,11 @@ CALLS = {
         metrics.expected_calibration_error,
         {"logits": Z, "labels": Y, "bins": 5},
     ),
-    "metrics.report": lambda: (metrics.report, {"logits": Z, "labels": Y, "teacher_logits": V}),
+    "metrics.report": lambda: (
+        metrics.report,
+        {"logits": Z, "labels": Is(Y, "array", "nothing")}
+        | {"teacher_logits": Is(V, "array", "nothing")},
+    ),
     "metrics.paired_difference": lambda: (
         metrics.paired_difference,
         {"errors": [20, 21, 24], "other_errors": [22, 25, 24], "confidence": 0.75},
@@ -200,8 +218,7 @@ CALLS = {
     "schedules.cyclic": lambda: (schedules.cyclic, {"low": 0.1, "high": 0.5, "half_period": 5}),
     "schedules.warm_up": lambda: (
         schedules.warm_up,
-        {"schedule": Is(0.5, "number", "a function", "a class", "a float type", "another type")}
-        | {"steps": 10},
+        {"schedule": Is(0.5, "rate"), "steps": 10},
     ),
     "optimizers.SGD": lambda: (
         kd.SGD,
@@ -217,11 +234,12 @@ CALLS = {
         f"optimizers.{kind.__name__}.step": lambda kind=kind: (
             kind(max_norm=2.0).step,
             {"parameters": Z.ravel().copy(), "gradient": V.ravel(), "learning_rate": 0.1}
-            | {"weights": Is([], "object")},
+            | {
+                "weights": Is((), "object", "empty", "no rows", "an empty string", "an empty tuple")
+            },
         )
         for kind in (kd.SGD, kd.Adam)
     },
-    "optimizers.clip_columns": lambda: (optimizers.clip_columns, {"W": Z.copy(), "max_norm": 0.5}),
     "datasets.load_digits": lambda: (kd.load_digits, {"dtype": np.float64}),
     "datasets.load_letters": lambda: (
         kd.load_letters,
@@ -229,7 +247,7 @@ CALLS = {
     ),
     "datasets.load_mnist": lambda: (
         kd.load_mnist,
-        {"path": PATH, "download": False, "dtype": np.float64},
+        {"path": NO_PATH, "download": False, "dtype": np.float64},
     ),
     "datasets.data_folders": lambda: (datasets.data_folders, {"name": Is("mnist", "path")}),
     "datasets.StandardScaler.fit": lambda: (kd.StandardScaler().fit, {"x": X}),
@@ -241,7 +259,7 @@ CALLS = {
     ),
     "datasets.batches": lambda: (
         kd.batches,
-        {"n": 10, "batch_size": 3, "rng": Is(RNG(), "seed", "nothing")},
+        {"n": 10, "batch_size": 3, "rng": maybe_rng()},
     ),
     "datasets.jitter": lambda: (
         kd.jitter,
@@ -252,10 +270,13 @@ CALLS = {
         kd.MLP,
         {"sizes": (5, 6, 4), "activation": "tanh", "initializer": Is("normal", "function")}
         | {"dropout": 0.25, "input_dropout": 0.25, "batch_norm": True, "dtype": np.float64}
-        | {"seed": Is(RNG(), "seed", "nothing"), "bias": 0.5},
+        | {"seed": maybe_rng(), "bias": 0.5},
     ),
     "mlp.MLP.forward": lambda: (network().forward, {"x": X, "training": True}),
-    "mlp.MLP.backward": lambda: (pending().backward, {"dlogits": Z, "need_dx": True}),
+    "mlp.MLP.backward": lambda: (
+        pending().backward,
+        {"dlogits": Is(Z, "gradient"), "need_dx": True},
+    ),
     "mlp.MLP.logits": lambda: (network().logits, {"x": X, "batch_size": 2}),
     "mlp.MLP.predict": lambda: (network().predict, {"x": X}),
     "mlp.MLP.astype": lambda: (network().astype, {"dtype": np.float64}),
@@ -263,15 +284,15 @@ CALLS = {
     "mlp.MLP.load": lambda: (kd.MLP.load, {"path": PATH}),
     "training.fit": lambda: (
         kd.fit,
-        {"mlp": network(), "x": X, "targets": Is(Y, "array", "a function"), "epochs": 1}
+        {"mlp": network(), "x": X, "targets": Is(Y, "targets"), "epochs": 1}
         | {
             "loss": kd.cross_entropy_loss,
             "batch_size": 2,
             "optimizer": Is(kd.SGD(), "object", "nothing"),
         }
-        | {"schedule": Is(0.1, "number", "a function", "a class", "a float type", "another type")}
+        | {"schedule": Is(0.1, "rate")}
         | {"validation": Is((X, Y), "object", "nothing"), "patience": Is(1, "count", "nothing")}
-        | {"rng": Is(RNG(), "seed", "nothing"), "augment": Is(None, "function", "nothing")}
+        | {"rng": maybe_rng(), "augment": Is(None, "function", "nothing")}
         | {"progress": Is(False, "flag", "nothing"), "checkpoint": Is(None, "path", "nothing")},
     ),
     "distillation.distill": lambda: (
@@ -279,13 +300,17 @@ CALLS = {
         {"student": network(), "teacher": Is(network(2), "array"), "x": X, "labels": Y, "epochs": 1}
         | {
             "loss": kd.hinton_loss,
-            "scale_by_t2": True,
+            "scale_by_t2": Is(True, "flag", "nothing"),
             **WEIGHTS,
-            "rng": Is(RNG(), "seed", "nothing"),
+            "rng": maybe_rng(),
         }
         | {"labelled": Is(np.array([True, True, False]), "array", "nothing")}
         | {"augment": Is(None, "function", "nothing"), "teaching": "consistent"}
-        | {"validation": Is((X, Y), "object", "nothing"), "batch_size": 2, "schedule": 0.1},
+        | {
+            "validation": Is((X, Y), "object", "nothing"),
+            "batch_size": 2,
+            "schedule": Is(0.1, "rate"),
+        },
     ),
     "distillation.evaluate": lambda: (
         kd.evaluate,
@@ -321,7 +346,7 @@ CALLS = {
     "transfer.munge": lambda: (
         kd.munge,
         {"x": X, "copies": 2, "swap_probability": 0.5, "local_variance": 1.5}
-        | {"rng": Is(RNG(), "seed", "nothing")},
+        | {"rng": maybe_rng()},
     ),
     "transfer.best_bias": lambda: (
         transfer.best_bias,
@@ -338,30 +363,89 @@ CALLS = {
         {"key": "fair", "answer": Is(0.5, "number", "nothing")},
     ),
     "exercises.reveal": lambda: (kd.reveal, {"exercise": Is("repaired_07", "choice")}),
-    "plots.new_figure": lambda: (
-        plots.new_figure,
-        {"width": 3.0, "height": 2.0, "columns": 1, "rows": 1},
+    "specialists.prediction_covariance": lambda: (
+        specialists.prediction_covariance,
+        {"p": P, "diagonal": True},
     ),
-    "plots.save": lambda: (plots.save, {"figure": FIGURE, "path": PATH}),
-    "plots.digit": lambda: (plots.digit, {"pixels": np.linspace(0, 1, 9), "ax": axes()}),
-    "plots.probability_bars": lambda: (
-        plots.probability_bars,
-        {"p": P[0], "ax": axes(), "colour": Is(plots.BLUE, "colour"), "labels": Is(None, "words")},
+    "specialists.k_means": lambda: (
+        specialists.k_means,
+        {"points": X, "clusters": 2, "rng": maybe_rng(), "starts": 2},
     ),
-    "plots.temperature_strip": lambda: (
-        plots.temperature_strip,
-        {"logits": Z[0], "temperatures": [1.0, 4.0]},
+    "specialists.confusable_sets": lambda: (
+        specialists.confusable_sets,
+        {"covariance": Z[:, :3] + Z[:, :3].T, "count": 2, "size": 2, "rng": maybe_rng()},
     ),
-    "plots.limit_strip": lambda: (
-        plots.limit_strip,
-        {"logits": Z[0], "teacher_logits": V[0], "temperatures": [1.0, 4.0]},
+    "specialists.Specialist": lambda: (
+        specialists.Specialist,
+        {"network": network(), "classes": [0, 2, 3], "dustbin_shift": 0.5},
     ),
-    "plots.pulls": lambda: (plots.pulls, {"q": P[0], "p": P[1], "gradient": P[0] - P[1]}),
+    "specialists.Specialist.logits": lambda: (
+        specialists.Specialist(network(), [0, 2, 3]).logits,
+        {"x": X},
+    ),
+    "specialists.Specialists": lambda: (
+        specialists.Specialists,
+        {"generalist": network(), "top": 1}
+        | {"specialists": Is([one_specialist()], "object", "empty", "no rows", "an empty tuple")},
+    ),
+    "specialists.train_specialist": lambda: (
+        specialists.train_specialist,
+        {"generalist": network(), "classes": [0, 1], "x": X, "labels": Y, "examples": 4}
+        | {"rng": maybe_rng(), "epochs": 1, "batch_size": 4},
+    ),
+    "specialists.with_dustbin": lambda: (
+        specialists.with_dustbin,
+        {"generalist": network(), "classes": [0, 1]},
+    ),
+    "specialists.dustbin_labels": lambda: (
+        specialists.dustbin_labels,
+        {"labels": Y, "classes": [0, 1]},
+    ),
+    "specialists.half_of_set": lambda: (
+        specialists.half_of_set,
+        {"labels": Y, "classes": [0, 1], "examples": 4, "rng": maybe_rng()},
+    ),
+    "specialists.active_specialists": lambda: (
+        specialists.active_specialists,
+        {"p": P, "sets": Is([[0, 1], [1, 2]], "object", "pairs"), "top": 2},
+    ),
+    "specialists.combined": lambda: (
+        specialists.combined,
+        {"p": P, "specialists": Is([P[:, :3] / P[:, :3].sum(1, keepdims=True)], "object")}
+        | {"sets": Is([[0, 1]], "object"), "active": Is(None, "array", "nothing")}
+        | {"tolerance": 1e-6},
+    ),
+    "specialists.combined_with_one": lambda: (
+        specialists.combined_with_one,
+        {"p": P, "specialist": P[:, :3] / P[:, :3].sum(1, keepdims=True), "classes": [0, 1]},
+    ),
+    "specialists.combination_loss": lambda: (
+        specialists.combination_loss,
+        {"logits": Z, "p": P}
+        | {"specialists": Is([P[:, :3] / P[:, :3].sum(1, keepdims=True)], "object")}
+        | {"sets": Is([[0, 1]], "object"), "active": Is(None, "array", "nothing")},
+    ),
+    "datasets.load_spoken_digits": lambda: (
+        datasets.load_spoken_digits,
+        {"path": NO_PATH, "download": False},
+    ),
+    "datasets.log_mel": lambda: (
+        datasets.log_mel,
+        {"sound": np.sin(np.arange(800.0)), "coefficients": 20},
+    ),
+    "datasets.with_context": lambda: (
+        datasets.with_context,
+        {"features": Z, "before": 2, "after": 1, "every": 1},
+    ),
+    "datasets.spoken_frames": lambda: (
+        datasets.spoken_frames,
+        {"recordings": Is(RECORDINGS, "object"), "every": 2, "per_digit": 3},
+    ),
     "layers.Linear": lambda: (
         layers.Linear,
         {"W": V, "b": Is(np.ones(4), "array", "nothing")},
     ),
-    "layers.Dropout": lambda: (layers.Dropout, {"rate": 0.5, "rng": Is(RNG(), "seed", "nothing")}),
+    "layers.Dropout": lambda: (layers.Dropout, {"rate": 0.5, "rng": maybe_rng()}),
     "layers.BatchNorm": lambda: (
         layers.BatchNorm,
         {"gamma": np.ones(4), "beta": np.ones(4), "momentum": 0.5, "epsilon": 1e-5},
@@ -373,36 +457,41 @@ CALLS = {
     "gradcheck.check_gradient": lambda: (
         kd.check_gradient,
         {"f": half_of_squares, "x": Z, "gradient": Z, "level": "full", "method": "auto"}
-        | {"rng": Is(RNG(), "seed", "nothing")},
+        | {"rng": maybe_rng()},
     ),
 }
 
 
-def frozen(value, *, draws, seen=()):
-    """Something that tells whether a value, and all it is made of, is what it was.
-
-    With `draws` a generator may have moved on.
-    """
-    if isinstance(value, np.ndarray):
-        return value.shape, str(value.dtype), value.tobytes()
-    if isinstance(value, np.random.Generator):
-        return None if draws else repr(value.bit_generator.state)
+def frozen(value, parts=None, seen=None) -> list:
+    """What a value, and all that it is made of, looks like: a list to compare with a later one."""
+    parts, seen = ([], set()) if parts is None else (parts, seen)
+    while isinstance(value, np.ndarray) and isinstance(value.base, np.ndarray):
+        value = value.base  # of which many views need one look
     if id(value) in seen:
-        return "above"
-    seen = (*seen, id(value))
-    if isinstance(value, (list, tuple)):
-        return [frozen(item, draws=draws, seen=seen) for item in value]
-    if isinstance(value, dict):
-        return {key: frozen(item, draws=draws, seen=seen) for key, item in value.items()}
-    if inspect.ismethod(value):
-        return frozen(value.__self__, draws=draws, seen=seen)
-    if type(value).__module__.startswith("numpy_kd"):
-        slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
-        named = vars(value) if hasattr(value, "__dict__") else {}
-        return frozen(
-            {**named, **{n: getattr(value, n, None) for n in slots}}, draws=draws, seen=seen
-        )
-    return id(value)
+        return parts
+    seen.add(id(value))
+    if isinstance(value, np.ndarray):
+        parts.append((value.shape, value.dtype, value.tobytes()))
+    elif isinstance(value, np.random.Generator):
+        parts.append(value.bit_generator.state)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            frozen(item, parts, seen)
+    elif isinstance(value, dict):
+        for item in value.values():
+            frozen(item, parts, seen)
+    elif inspect.ismethod(value):
+        frozen(value.__self__, parts, seen)
+    elif type(value).__module__.startswith("numpy_kd"):
+        frozen(vars(value), parts, seen)
+    elif isinstance(value, (float, int, str, type(None))):
+        parts.append(value)
+    return parts
+
+
+def but_for_draws(parts: list) -> list:
+    """The same where a generator may have moved on."""
+    return [part for part in parts if not isinstance(part, dict)]
 
 
 def one_of_its_kind(value):
@@ -420,10 +509,27 @@ def has_nan(value) -> bool:
 
 
 # The mathematics between the doors: what calls it has checked what it hands on.
-NOT_DOORS = ["nothing"]
-NOT_TRIED: dict[str, set[str]] = {}
+NOT_DOORS = [
+    r"layers\.[a-z_]+",  # functions of arrays that the classes below call, once a layer and step
+    r"layers\.[A-Z]\w+\.(forward|backward)",  # and which an MLP calls
+    r"plots\..*",  # pictures of results that the library itself has made
+    r"notebook\..*",
+    r"distillation\.Distillation",  # a result
+]
+# Of these each argument gets a third of the values, the next argument another third.
+SLOW = {"distillation.distill", "exercises.check"}
+# What draws the examples, and then asks `fit`, which looks at the rest.
+DRAWS_FIRST = {"specialists.train_specialist"}
+# What an argument is called by those it is handed on to.
+ALSO_CALLED = {"teacher": ["teacher_logits"], "targets": ["labels"], "name": ["function"]}
+# Views into a network's vectors, and what stands for the machine in tests.
+LEFT_OUT = {
+    "layers.Linear": {"dW", "db"},
+    "layers.BatchNorm": {"dgamma", "dbeta"},
+    "datasets.data_folders": {"environ", "platform"},
+}
 
-WRITES = {"clip_columns", "step", "backward", "forward", "fit", "distill", "save"}  # and say so
+WRITES = {"step", "backward", "forward", "fit", "distill", "save"}  # and say so
 
 
 def outcome(name, argument, odd) -> str:
@@ -431,21 +537,29 @@ def outcome(name, argument, odd) -> str:
     call, arguments = CALLS[name]()
     right = arguments[argument]
     kind = right.kind if isinstance(right, Is) else kind_of(right)
+    if odd in NOT_TRIED.get(kind, ()):
+        return ""
     acceptable = odd in MAY_ACCEPT.get(kind, POOL) or (isinstance(right, Is) and odd in right.more)
     arguments = {k: v.value if isinstance(v, Is) else v for k, v in arguments.items()}
     arguments[argument] = one_of_its_kind(POOL[odd])
     everything = [call, arguments]
-    before, but_for_draws = (frozen(everything, draws=draws) for draws in (False, True))
+    before = frozen(everything)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             result = call(**arguments)
     except ValueError as error:
-        to_blame = arguments if acceptable else [argument]  # it may not go with another one
+        names = [argument, *ALSO_CALLED.get(argument, ())]
+        to_blame = [*arguments, *names] if acceptable else names  # it may not go with another one
         if not re.search(rf"\b({'|'.join(to_blame)})\b", str(error)):
             return f"does not name it: {str(error)[:100]!r}"
-        same = frozen(everything, draws=False) == before
+        now = frozen(everything)
+        if name in DRAWS_FIRST:
+            now, before = but_for_draws(now), but_for_draws(before)
+        same = now == before or kind == "targets"  # which the loss looks at, not fit
         return "" if same else f"changed something, then said {str(error)[:100]!r}"
+    except FloatingPointError as error:
+        return "" if acceptable and "schedule" in arguments else f"FloatingPointError: {error}"
     except OSError as error:
         right = acceptable and "path" in arguments
         return "" if right else f"{type(error).__name__}: {str(error)[:100]}"
@@ -455,9 +569,9 @@ def outcome(name, argument, odd) -> str:
         return f"accepted for a {kind}"
     if has_nan(result) and kind != "anything":
         return "gives NaN"
-    if name.split(".")[-1] not in WRITES and frozen(everything, draws=True) != but_for_draws:
-        return "changed what it was given"
-    return ""
+    if name.split(".")[-1] in WRITES or but_for_draws(frozen(everything)) == but_for_draws(before):
+        return ""
+    return "changed what it was given"
 
 
 @pytest.fixture(autouse=True)
@@ -465,6 +579,7 @@ def nowhere(tmp_path, monkeypatch):
     """Files that a call may write go to an empty folder, and no data is fetched."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(mnist, "MNIST_MIRRORS", ())
+    monkeypatch.setattr(speech, "SPEECH_MIRRORS", ())
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -472,8 +587,8 @@ def test_odd_arguments(name):
     _, arguments = CALLS[name]()
     wrong = {
         f"{argument} = {odd}: {what}"
-        for argument in arguments
-        for odd in POOL
+        for i, argument in enumerate(arguments)
+        for odd in (list(POOL)[i % 3 :: 3] if name in SLOW else POOL)
         if (what := outcome(name, argument, odd))
     }
     assert not wrong, "\n" + "\n".join(sorted(wrong))
@@ -484,7 +599,7 @@ def test_the_right_call_is_right_and_has_every_argument(name):
     call, arguments = CALLS[name]()
     parameters = inspect.signature(call).parameters.values()
     needed = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    assert needed - NOT_TRIED.get(name, set()) <= set(arguments)
+    assert needed - LEFT_OUT.get(name, set()) <= set(arguments)
     with contextlib.suppress(FileNotFoundError):
         call(**{k: v.value if isinstance(v, Is) else v for k, v in arguments.items()})
 

@@ -135,6 +135,8 @@ DAMAGE = {
     "velocities in float64": array("optimizer.velocity", lambda a: a.astype(np.float64)),
     "infinite velocities": array("optimizer.velocity", lambda a: a + np.inf),
     "a running mean of another length": array("network.batch_norm0.running_mean", lambda a: a[:2]),
+    "a single best parameter": array("best parameters", lambda a: a[:1]),
+    "best parameters in float64": array("best parameters", lambda a: a.astype(np.float64)),
     "best parameters of another length": array("best parameters", lambda a: a[:2]),
     "the best's running mean of another length": array(
         "best.batch_norm0.running_mean", lambda a: a[:2]

@@ -303,6 +303,15 @@ def test_counts():
             _checks.counts("shape", x, "two sizes", length=2)
 
 
+def test_several():
+    assert _checks.several("members", (3, 4), "numbers") == [3, 4]
+    assert _checks.several("members", iter([3]), "numbers") == [3]
+    assert _checks.several("members", [], "numbers", at_least=0) == []
+    for x in (None, 3, "34", b"34", {"a": 1}, (), np.array(3), np.ma.masked, Hostile()):
+        with raises("members must be two numbers, got "):
+            _checks.several("members", x, "two numbers")
+
+
 def test_what_came_is_shown_short():
     assert _checks.shown(np.float32(3.7)) == "3.7"
     assert _checks.shown(np.ones((2, 3))) == "an array of dtype float64, shape (2, 3)"

@@ -6,9 +6,7 @@ import struct
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +32,6 @@ TINY = replace(
     members=2,
     member_hidden=(8, 8),
 )
-
-
-class Serial(Executor):
-    """Does each job at once, in this process."""
-
-    def submit(self, function, /, *args, **kwargs):
-        future = Future()
-        future.set_result(function(*args, **kwargs))
-        return future
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +65,7 @@ def numbers(result) -> dict:
 @pytest.fixture(scope="module")
 def serial(digits_as_mnist, tmp_path_factory):
     folder = tmp_path_factory.mktemp("serial")
-    return mnist.run(TINY, folder=folder, data=digits_as_mnist, executor=Serial(), progress=False)
+    return mnist.run(TINY, folder=folder, data=digits_as_mnist, processes=1, progress=False)
 
 
 def test_the_table_has_every_row_and_every_number(serial):
@@ -107,8 +96,8 @@ def test_nothing_is_chosen_on_the_images_that_train(serial):
     for runs in serial["rows"].values():
         for run in runs:
             job = run["job"]
-            assert job["images"] == TINY.images
-            assert job["chosen_on"] in (0, TINY.images // 6)
+            assert job["rows"] == TINY.images
+            assert job["held_out"] in (0, TINY.images // 6)
 
 
 def test_tuning_a_bias_never_makes_more_errors_where_it_is_tuned(serial):
@@ -126,10 +115,7 @@ def test_tuning_a_bias_never_makes_more_errors_where_it_is_tuned(serial):
 
 
 def test_a_pool_of_processes_gives_the_same_numbers(serial, digits_as_mnist, tmp_path):
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        spread = mnist.run(
-            TINY, folder=tmp_path, data=digits_as_mnist, executor=pool, progress=False
-        )
+    spread = mnist.run(TINY, folder=tmp_path, data=digits_as_mnist, processes=2, progress=False)
     assert numbers(spread) == numbers(serial)
 
 
@@ -152,8 +138,8 @@ def test_a_dask_cluster_gives_the_same_numbers(serial, digits_as_mnist, tmp_path
 
 SCRIPT = """
 import sys
-from test_experiments import TINY, Serial, mnist
-mnist.run(TINY, folder=sys.argv[1], data=sys.argv[2], executor=Serial(), progress=False)
+from test_experiments import TINY, mnist
+mnist.run(TINY, folder=sys.argv[1], data=sys.argv[2], processes=1, progress=False)
 """
 
 
@@ -169,9 +155,7 @@ def test_killed_and_continued_it_ends_with_the_same_numbers(serial, digits_as_mn
     run.send_signal(signal.SIGKILL)
     run.wait()
     done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
-    continued = mnist.run(
-        TINY, folder=tmp_path, data=digits_as_mnist, executor=Serial(), progress=False
-    )
+    continued = mnist.run(TINY, folder=tmp_path, data=digits_as_mnist, processes=1, progress=False)
     assert numbers(continued) == numbers(serial)
     for name, when in done.items():  # what was done was read, not done again
         assert (tmp_path / name).stat().st_mtime_ns == when

@@ -24,7 +24,16 @@ from hypothesis import strategies as st
 from numpy_kd.__main__ import main
 from numpy_kd.exercises import catalogue, in_the_notebook
 from numpy_kd.exercises.exercise import Answer
-from numpy_kd.exercises.grading import child, filter, gradebook, grader, names, sandbox, submission
+from numpy_kd.exercises.grading import (
+    child,
+    filter,
+    gradebook,
+    grader,
+    names,
+    sandbox,
+    submission,
+    workers,
+)
 from numpy_kd.exercises.grading.folder import find_submissions, grade_folder, left_out
 from numpy_kd.exercises.grading.grader import Settings, grade_file
 from numpy_kd.exercises.grading.sandbox import Found, Job, Limits, Run
@@ -487,20 +496,19 @@ def test_the_filter_is_the_same_on_both_architectures():
         assert lines[-1] == (filter.RETURN, 0, 0, filter.REFUSE)
 
 
-def test_a_worker_that_dies_costs_its_file_alone(tmp_path, monkeypatch):
-    from numpy_kd.exercises.grading import workers
-
-    program = workers.PROGRAM.replace(
-        "main()",
-        "from numpy_kd.exercises.grading import grader; import os; was = grader.bytes_of\n"
-        "grader.bytes_of = lambda p: os._exit(9) if p.name == 'b.py' else was(p)\nmain()",
-    )
-    monkeypatch.setattr(workers, "PROGRAM", program)
-    written(tmp_path / "in", dict.fromkeys(("a.py", "b.py", "c.py"), GOOD))
-    book = grade_folder(tmp_path / "in", tmp_path / "g.csv", PLAIN, progress=False)
-    points = {row[0]: row[4] for row in book.rows() if row[3] == "softmax"}
-    assert points == {"a": 5, "b": 0, "c": 5}
-    assert "it ended the process that graded it" in "\n".join(book.remarks())
+def test_a_worker_that_dies_costs_its_file_alone(tmp_path):
+    files = written(tmp_path / "in", dict.fromkeys(("a.py", "b.py", "c.py"), GOOD))
+    with sandbox.numpy_links() as links:
+        worker = workers.Worker(files, links, PLAIN)
+        worker.start()
+        first = worker.grade(files / "a.py")
+        worker.process.kill()
+        worker.process.join()
+        second, third = worker.grade(files / "b.py"), worker.grade(files / "c.py")
+        worker.end()
+    got = [record["sheets"][0]["verdicts"][1]["points"] for record in (first, second, third)]
+    assert got == [5, 0, 5]
+    assert "it ended the process that graded it" in second["problem"]
 
 
 def test_an_answer_that_cannot_be_judged_is_a_row(links, tmp_path, monkeypatch):
@@ -607,6 +615,8 @@ def test_which_sheet_a_file_answers(path, metadata, code, sheets):
         ("ex03_the_gradient.ipynb", "ex03_the_gradient"),
         ("bob/ex03_the_gradient.ipynb", "bob"),
         ("bob/week 1/ex03.py", "bob"),
+        ("ex03/bob.py", "bob"),
+        ("Exercise 3/bob/answer.py", "bob"),
         ("alex01.ipynb", "alex01"),
         ("alex02.ipynb", "alex02"),
         ("rex03.py", "rex03"),
@@ -731,13 +741,13 @@ def test_feedback_says_what_the_notebook_says(small_class):
 
 @pytest.mark.parametrize(
     ("out", "message"),
-    [("x.json", "must end in .csv"), ("folder.csv", "is a folder"), ("file/x.csv", "file")],
+    [("x.json", "must end in .csv"), ("folder.csv", "not a file"), ("file/x.csv", "file")],
 )
 def test_where_nothing_can_be_written_nothing_is_graded(
     out, message, tmp_path, capsys, monkeypatch
 ):
     written(tmp_path, {"in/ann.py": GOOD, "file": "x", "folder.csv/x": "x"})
-    monkeypatch.setattr(sandbox, "run", None)
+    monkeypatch.setattr("numpy_kd.exercises.grading.workers.grade_all", None)
     assert main(["class", "grade", str(tmp_path / "in"), "--out", str(tmp_path / out)]) == 2
     assert message in capsys.readouterr().err
 
@@ -814,6 +824,26 @@ def test_a_wrapping_command_goes_in_front(links, tmp_path):
     for wrap, said in (("no-such-command", "that exists"), ("false", "that can compute")):
         with pytest.raises(ValueError, match=said):
             grade_folder(tmp_path / "in", tmp_path / "b.csv", Settings(seed=1, wrap=wrap))
+
+
+def test_a_student_s_forest_of_folders_ends_nothing(tmp_path):
+    deep, here = tmp_path / "in" / "eve", os.getcwd()
+    deep.mkdir(parents=True)
+    os.chdir(deep)
+    try:
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chdir("d")
+        Path("x.py").write_text("x = 1")
+    finally:
+        os.chdir(here)
+    written(tmp_path / "in", {f"dan/{n}.py": GOOD for n in range(150)})
+    found = find_submissions(tmp_path / "in")
+    assert len([path for path in found if "dan" in path.parts]) == 100
+    lines = left_out(tmp_path / "in", tmp_path / "g.csv")
+    assert len(lines) == 50 and all("more than 100 files" in line for line in lines)
+    assert [path.name for path in found if "eve" in path.parts] == ["x.py"]
+    shutil.rmtree(tmp_path / "in" / "dan")
 
 
 @pytest.mark.parametrize("folder", ["missing", "empty"])

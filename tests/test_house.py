@@ -19,6 +19,8 @@ FLOORS = [
     {"diagnosis"},
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
     {"losses", "limits", "metrics", "layers"},
+    {"f_divergences"},
+    {"decoupled", "standardized"},
     {"mlp"},
     {"checkpoint"},
     {"training", "transfer"},
@@ -28,6 +30,7 @@ FLOORS = [
     {"plots", "exercises"},
     {"notebook"},
     {"notebooks_command"},
+    {"experiments_command"},
     {"__main__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
@@ -167,13 +170,18 @@ def test_the_table_of_names_is_the_one_that_type_checkers_read():
 
 def test_every_room_with_a_door_can_be_reached_from_the_package():
     rooms = {room(path) for path in FILES}
-    hidden = {"diagnosis", "notebooks_command"}  # parts of another room
+    hidden = {
+        "checkpoint",
+        "diagnosis",
+        "experiments_command",
+        "notebooks_command",
+    }  # parts of another room
     assert {name for name in rooms if not name.startswith("_")} - hidden <= set(kd._NAMES_OF)
 
 
 HEAVY = {"scipy", "matplotlib", "tqdm", "ipywidgets", "torch"}
 LIGHT = ["probability", "initializers", "schedules", "optimizers", "datasets", "losses"]
-LIGHT += ["limits", "metrics", "layers", "mlp"]
+LIGHT += ["limits", "metrics", "f_divergences", "decoupled", "standardized", "layers", "mlp"]
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -195,6 +203,9 @@ def test_the_lower_floors_load_no_more_than_numpy():
     assert not loaded & HEAVY
 
 
+GRADIENTS = ("losses.py", "f_divergences.py", "decoupled.py", "standardized.py", "layers.py")
+
+
 def test_every_gradient_stands_in_a_table_of_gradient_tests():
     tested = {
         node.value
@@ -208,13 +219,13 @@ def test_every_gradient_stands_in_a_table_of_gradient_tests():
     }
     gradients = {
         node.name
-        for name in ("losses.py", "layers.py")
+        for name in GRADIENTS
         for node in tree(PACKAGE / name).body
         if isinstance(node, ast.FunctionDef)
         and node.name.endswith(("_loss", "_backward"))
         and not node.name.startswith("_")
     }
-    assert len(gradients) >= 13
+    assert len(gradients) >= 21
     assert gradients <= tested, f"no gradient test for {sorted(gradients - tested)}"
 
 
@@ -235,7 +246,13 @@ def test_public_functions_have_a_docstring_and_short_files_stay_short(path):
 
 @pytest.mark.parametrize("path", FILES, ids=id_of)
 def test_public_functions_of_the_library_have_an_example(path):
-    if room(path) in {"experiments", "exercises", "__main__", "notebooks_command"}:
+    if room(path) in {
+        "experiments",
+        "exercises",
+        "__main__",
+        "notebooks_command",
+        "experiments_command",
+    }:
         return  # commands and tasks: tried by their own tests
     if room(path).startswith("_"):
         return

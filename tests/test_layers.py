@@ -356,11 +356,11 @@ class TestEveryLayer:
         width = dy.shape[1]
         layer.forward(x, training=True)
         with raises(
-            f"the gradient must have the shape ({B}, {width}) of the pending forward pass "
+            f"dy (of a network: dlogits) must have the shape ({B}, {width}) of the pending forward pass "
             f"(batch size {B}), got ({rows}, {width})"
         ):
             layer.backward(np.ones((rows, width)))
-        with raises(f"the gradient must have the shape ({B}, {width})"):
+        with raises(f"dy (of a network: dlogits) must have the shape ({B}, {width})"):
             layer.backward(np.ones((B, width + 1)))
         assert np.array_equal(layer.backward(dy), expected)
 

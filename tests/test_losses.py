@@ -23,8 +23,8 @@ def noisy(logits, teacher_logits):
     return kd.noisy_logit_matching_loss(logits, teacher_logits, sigma=0.4, fraction=0.6, rng=rng)
 
 
-def at(T, loss):
-    return functools.partial(loss, temperature=T)
+def at(T, loss, **how):
+    return functools.partial(loss, temperature=T, **how)
 
 
 def hinton(T, soft, hard, labels=Y, **extra):
@@ -50,6 +50,54 @@ TABLE = [
     ("logit_matching_loss", kd.logit_matching_loss, V),
     ("logit_matching_loss", functools.partial(kd.logit_matching_loss, center=False), V),
     ("noisy_logit_matching_loss", noisy, V),
+    *[
+        ("alpha_divergence_loss", at(T, kd.alpha_divergence_loss, alpha=alpha), V)
+        for T in TEMPERATURES
+        for alpha in (0, 0.3, 0.5, 1)
+    ],
+    *[("alpha_divergence_loss", at(T, kd.alpha_divergence_loss, alpha=a), V) for a in (-1, 2, 3)],
+    *[
+        ("jensen_shannon_loss", at(T, kd.jensen_shannon_loss, beta=beta), V)
+        for T in TEMPERATURES
+        for beta in (0, 0.1, 0.5, 0.9, 1)
+    ],
+    ("jensen_shannon_loss", at(T, kd.jensen_shannon_loss, beta=0.3, scaled=False), V),
+    *[("total_variation_loss", at(T, kd.total_variation_loss), V) for T in TEMPERATURES],
+    *[
+        (
+            "decoupled_loss",
+            at(T, kd.decoupled_loss, labels=Y, target_weight=target, other_weight=3 - target),
+            V,
+        )
+        for T in TEMPERATURES
+        for target in (0, 1.3, 3)
+    ],
+    *[
+        ("normalized_kd_loss", at(T, kd.normalized_kd_loss, labels=Y, other_weight=1.5), V)
+        for T in TEMPERATURES
+    ],
+    *[
+        ("top_k_loss", at(T, kd.top_k_loss, k=k, renormalized=renormalized), V)
+        for T in TEMPERATURES
+        for k in (2, N - 1, N)
+        for renormalized in (False, True)
+    ],
+    *[
+        ("correlation_loss", at(T, kd.correlation_loss, row_weight=rows, column_weight=2 - rows), V)
+        for T in TEMPERATURES
+        for rows in (0, 1.3, 2)
+    ],
+    *[
+        ("standardized_loss", functools.partial(kd.standardized_loss, loss=loss), V)
+        for loss in (at(2, kd.kl_loss), at(0.5, kd.reverse_kl_loss), kd.logit_matching_loss)
+    ],
+    (
+        "standardized_loss",
+        functools.partial(
+            kd.standardized_loss, loss=at(2, kd.normalized_kd_loss, other_weight=1), labels=Y
+        ),
+        V,
+    ),
 ]
 
 
@@ -61,6 +109,15 @@ def test_gradients_agree_with_the_complex_step(name, loss, given):
         z[i, j] += 1e-30j
         error = abs(loss(z, given)[0].imag / 1e-30 - dlogits[i, j])
         assert error < 1e-12 * np.abs(dlogits[i]).max()
+
+
+@pytest.mark.parametrize("loss", [at(3.0, kd.kl_loss), hinton(3.0, 0.7, 0.4)])
+def test_the_complex_step_passes_through_the_teacher_too(loss):
+    v = V.astype(complex)
+    v[1, 2] += 1e-30j
+    step = 1e-6 * np.eye(N)[2]
+    change = loss(Z, V + step * (np.arange(B) == 1)[:, None])[0] - loss(Z, V)[0]
+    assert loss(Z, v)[0].imag / 1e-30 == pytest.approx(change / 1e-6, rel=1e-4)
 
 
 @pytest.mark.parametrize("name, loss, given", TABLE)

@@ -44,6 +44,7 @@ def test_the_main_job_prints_a_table_and_leaves_a_picture_and_results(tmp_path):
         assert f"{sum(errors) / len(errors):.1f} +- " in line
         assert f"{result['rows'][name]['parameters']:,}" in line
     assert (tmp_path / "here" / "distillation.png").read_bytes()[:4] == b"\x89PNG"
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
 def test_help_names_every_option():
@@ -68,6 +69,13 @@ def test_help_names_every_option():
         (
             ["distill", "--out", "README.md"],
             "--out must be a directory, got README.md, where README.md is a file",
+        ),
+        (["distill", "--jobs", "0"], "--jobs must be an integer of at least 1, got 0"),
+        (["reproduce", "mnist", "--jobs", "-1"], "--jobs must be an integer of at least 1"),
+        (["reproduce", "mnist", "--seeds", "0"], "seeds must be an integer of at least 1, got 0"),
+        (
+            ["reproduce", "mnist", "--quick", "--seeds", "0"],
+            "seeds must be an integer of at least 1, got 0",
         ),
         (["distill", "--images", "1298"], "images must be at most 1297, all there are to train on"),
     ],
@@ -100,17 +108,111 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
+def test_results_go_where_git_does_not_look_and_only_published_ones_are_the_readmes(
+    tmp_path, monkeypatch, capsys
+):
+    """Without `--publish` nothing is written but to `results/`, which git ignores."""
+    assert "results/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    monkeypatch.chdir(tmp_path)
+    files = ["distillation.json", "distillation.png"]
+    assert main(["distill", *TINY.split(), "--jobs", "1"]) == 0
+    assert sorted(str(path) for path in Path().rglob("*.*")) == [f"results/{f}" for f in files]
+    assert main(["distill", *TINY.split(), "--jobs", "1", "--publish"]) == 0
+    published = sorted(str(path) for path in Path("figures").iterdir())
+    assert published == [f"figures/{f}" for f in files]
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("results/distillation.png", *published))
+
+
+def test_one_process_and_two_give_the_same_numbers(tmp_path):
+    results = []
+    for count in ("1", "2"):
+        out = tmp_path / count
+        assert main(["distill", *TINY.split(), "--jobs", count, "--out", str(out)]) == 0
+        results.append(json.loads((out / "distillation.json").read_text(encoding="utf-8")))
+        for row in results[-1]["rows"].values():
+            del row["milliseconds_per_1000_images"]
+        del results[-1]["seconds"]
+    assert results[0] == results[1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise there")
+def test_a_reader_that_leaves_loses_nothing(tmp_path):
+    """As `python -m numpy_kd distill | head -1`: the results are written, and nobody complains."""
+    words = [sys.executable, "-m", "numpy_kd", "distill", *TINY.split(), "--jobs", "1"]
+    words += ["--out", str(tmp_path)]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"distillation.png", "distillation.json"}
+
+
+def test_results_are_written_before_anything_is_said(tmp_path, monkeypatch):
+    said = []
+
+    def look(*words, **how):
+        said.append(sorted(path.name for path in tmp_path.iterdir()))
+
+    monkeypatch.setattr("builtins.print", look)
+    assert main(["distill", *TINY.split(), "--jobs", "1", "--out", str(tmp_path)]) == 0
+    assert said[0] == ["distillation.json", "distillation.png"]
+
+
+def test_a_program_without_standard_streams_works(tmp_path):
+    """`pythonw` and services have none."""
+    script = (
+        "import sys; sys.stdout = sys.stderr = None; from numpy_kd.__main__ import main\n"
+        "if __name__ == '__main__': main(sys.argv[1:])"
+    )
+    (tmp_path / "script.py").write_text(script)
+    words = [sys.executable, "script.py", "distill", *TINY.split(), "--out", "here"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(words, check=True, cwd=tmp_path, env=environment)
+    assert (tmp_path / "here" / "distillation.json").exists()
+
+
+@pytest.mark.parametrize(
+    "words, seeds",
+    [([], 3), (["--quick"], 1), (["--quick", "--seeds", "2"], 2), (["--seeds", "5"], 5)],
+)
+def test_quick_does_not_ignore_the_seeds(words, seeds, monkeypatch, tmp_path):
+    asked = []
+
+    def instead(settings, **how):
+        asked.append(settings)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("numpy_kd.experiments.mnist.run", instead)
+    assert main(["reproduce", "mnist", *words, "--out", str(tmp_path)]) == 2
+    assert asked[0].seeds == seeds
+    assert asked[0].images == (6_000 if "--quick" in words else 60_000)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGINT")
 def test_ctrl_c_ends_it_cleanly(tmp_path):
     words = [sys.executable, "-m", "numpy_kd", "distill", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        start_new_session=True,
     )
-    assert "A teacher of 5 networks" in process.stdout.readline()
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
+    end = time.monotonic() + 60
+    while not list(tmp_path.rglob("*.npz")) and time.monotonic() < end:
+        time.sleep(0.02)  # until a network is done, and others are on their way
+    os.killpg(process.pid, signal.SIGINT)  # to all of them, as a terminal does it
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "Traceback" not in said
     assert "interrupted" in said
     assert not list(tmp_path.rglob("*.*"))
+    with pytest.raises(ProcessLookupError):  # nobody of them is left
+        for _ in range(500):
+            os.killpg(process.pid, 0)
+            time.sleep(0.02)

@@ -176,7 +176,7 @@ def test_backward_after_inference_is_an_error():
 def test_dlogits_of_another_shape(shape):
     mlp, cotangent, expected = pending(**EVERYTHING)
     with raises(
-        "the gradient must have the shape (9, 3) of the pending forward pass (batch size 9), "
+        "dy (of a network: dlogits) must have the shape (9, 3) of the pending forward pass (batch size 9), "
         f"got {shape}"
     ):
         mlp.backward(np.ones(shape))
@@ -438,9 +438,18 @@ def test_each_dropout_draws_from_a_stream_of_its_own():
             lambda: MLP(SIZES, input_dropout=-0.1),
             "input_dropout must be a number in [0, 1), got -0.1",
         ),
-        (lambda: MLP(SIZES, dtype=int), "dtype must be one of 'float32', 'float64', "),
-        (lambda: MLP(SIZES, dtype="half"), "dtype must be one of 'float32', 'float64', "),
-        (lambda: MLP(SIZES, dtype="nonsense"), "dtype must be one of 'float32', 'float64', "),
+        (
+            lambda: MLP(SIZES, dtype=int),
+            "dtype must be a floating-point type in single or double precision",
+        ),
+        (
+            lambda: MLP(SIZES, dtype="half"),
+            "dtype must be a floating-point type in single or double precision",
+        ),
+        (
+            lambda: MLP(SIZES, dtype="nonsense"),
+            "dtype must be a floating-point type in single or double precision",
+        ),
         (lambda: MLP(SIZES, seed="a"), "seed must be a numpy.random.Generator or a non-negative"),
         (lambda: MLP(SIZES, seed=-1), "seed must be a numpy.random.Generator or a non-negative"),
         (lambda: MLP(SIZES, bias=np.nan), "bias must be a finite number, got nan"),
@@ -550,7 +559,7 @@ def test_astype():
         assert np.allclose(other.forward(x), mlp.astype(dtype).forward(x), atol=0.2)
     with raises("dtype must be complex for a network of complex128, got float64"):
         mlp.astype(complex).astype(np.float64)
-    with raises("dtype must be one of 'float32', 'float64', "):
+    with raises("dtype must be a floating-point type in single or double precision"):
         mlp.astype(int)
 
 

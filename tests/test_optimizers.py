@@ -215,7 +215,7 @@ def test_max_norm_leaves_short_columns_bit_for_bit():
     W = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
     limit = float(np.median(np.linalg.norm(W, axis=0)))
     clipped = W.copy()
-    optimizers.clip_columns(clipped, limit)
+    optimizers._clip_columns(clipped, limit)
     norms = np.linalg.norm(W, axis=0)
     short = norms < limit * (1 - 1e-6)
     assert 10 < short.sum() < 20
@@ -239,7 +239,7 @@ def test_dead_units_do_not_leave_subnormal_velocities():
 
 def test_flush_keeps_nan_and_infinity():
     v = np.array([np.nan, np.inf, -np.inf, 0.5, 1e-300])
-    optimizers.flush(v)
+    optimizers._flush(v)
     assert np.array_equal(v, [np.nan, np.inf, -np.inf, 0.5, 0.0], equal_nan=True)
 
 

@@ -402,7 +402,7 @@ def test_without_a_standard_error_there_is_no_bar(progress, monkeypatch, tmp_pat
         ),
         ({"progress": "yes"}, "progress must be True or False, got 'yes'"),
         ({"loss": lambda z, y: 0.5}, r"loss must return \(value, dlogits\), got 0.5"),
-        ({"checkpoint": 3}, "checkpoint must be the path of a file or None, got 3"),
+        ({"checkpoint": 3}, "checkpoint must be a path, got 3"),
         (
             {"augment": lambda rows, rng: rows[:3]},
             r"augment must give rows of shape \(10, 5\), got \(3, 5\)",
@@ -458,3 +458,44 @@ def test_a_last_batch_that_batch_normalisation_cannot_use_is_said_before_the_fir
 
 def test_a_history_is_comparable():
     assert History([1.0]) == History([1.0])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"targets": LABELS + 5},
+        {"loss": lambda logits, labels: None},
+        {"augment": lambda rows, rng: rng.permutation(rows)[:3]},
+        {"schedule": lambda step: None},
+    ],
+)
+def test_what_does_not_go_together_in_the_first_step_leaves_everything_as_it_was(arguments):
+    mlp, rng = network(dropout=0.5, batch_norm=True), np.random.default_rng(3)
+    before = str((mlp.parameters, mlp.state, rng.bit_generator.state))
+    with pytest.raises(ValueError):
+        train(mlp, rng=rng, **arguments)
+    assert str((mlp.parameters, mlp.state, rng.bit_generator.state)) == before
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"loss": lambda logits: None}, r"loss must be a function \(logits, \*targets\), got .*: "),
+        ({"targets": ()}, r"loss must be a function \(logits, \*targets\), got .*: missing"),
+        ({"augment": lambda rows: rows}, r"augment must be a function \(rows, rng\) or None, got"),
+        ({"augment": int}, r"augment must be a function \(rows, rng\) or None, got"),
+        ({"schedule": lambda: 0.1}, r"schedule must be a learning rate, or a function \(step\)"),
+        ({"targets": LABELS + 5}, "loss and targets must go together: labels must be in 0 .. 2"),
+        ({"checkpoint": ""}, "checkpoint must be a path, got ''"),
+    ],
+)
+def test_functions_that_cannot_be_called_so_are_named_before_the_first_step(arguments, message):
+    calls = []
+
+    def schedule(step):
+        calls.append(step)
+        return 0.1
+
+    with pytest.raises(ValueError, match=message):
+        train(network(), **{"schedule": schedule} | arguments)
+    assert len(calls) <= 1

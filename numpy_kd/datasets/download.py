@@ -63,7 +63,6 @@ def fetch(
     b'digits'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     failures = []
     for url in urls:
         try:

@@ -100,9 +100,9 @@ def train_test_split(
     """Shuffle rows and labels together and set round(test_fraction * n) of them aside for testing.
 
     x has n rows of any shape, labels are n integers. With `stratify` every class has within one
-    of its proportional share in both parts. The parts are copies, of x's dtype. Raises
-    `ValueError` for mismatching lengths, labels that are not integers, and a fraction that is not
-    in (0, 1) or leaves a part empty.
+    of its proportional share in both parts. `rng` is a generator or a seed. The parts are copies,
+    of x's dtype. Raises `ValueError` for mismatching lengths, labels that are not integers, and a
+    fraction that is not in (0, 1) or leaves a part empty.
 
     >>> x, labels = np.arange(20.0).reshape(10, 2), np.repeat([0, 1], 5)
     >>> parts = train_test_split(x, labels, test_fraction=0.4, rng=np.random.default_rng(0))
@@ -168,8 +168,9 @@ def batches(
 ) -> Iterator[np.ndarray]:
     """Index arrays that cover 0 .. n - 1 once: an epoch, in random order if `rng` is given.
 
-    The order is drawn once, when the function is called; all batches have `batch_size` indices
-    but the last, which may have fewer. Raises `ValueError` for counts below 1.
+    The order is drawn once, when the function is called, by a generator or from a seed; all
+    batches have `batch_size` indices but the last, which may have fewer. Raises `ValueError` for
+    counts below 1.
 
     >>> [list(map(int, rows)) for rows in batches(5, 2)]
     [[0, 1], [2, 3], [4]]
@@ -178,9 +179,7 @@ def batches(
     [0, 1, 2, 3, 4]
     """
     n, batch_size = _checks.count("n", n), _checks.count("batch_size", batch_size)
-    order = (
-        np.arange(n) if rng is None else _checks.generator("rng", rng, required=True).permutation(n)
-    )
+    order = np.arange(n) if rng is None else _checks.generator("rng", rng).permutation(n)
     return (order[start : start + batch_size] for start in range(0, n, batch_size))
 
 
@@ -191,7 +190,8 @@ def jitter(
 
     x has shape (B, H * W), rows of pixels, and the result is a new array like it. What moves in
     from outside is 0; what moves out is lost. `shape` is (H, W); without it the images are taken
-    to be square. The paper (Hinton et al. 2015, section 3) moves MNIST's digits by up to 2 pixels.
+    to be square. `rng` draws the shifts (a seed the same ones each time). The paper (Hinton et al.
+    2015, section 3) moves MNIST's digits by up to 2 pixels.
     Raises `ValueError` for a shift below 0 or as large as the image, or a shape that does not fit.
 
     >>> x = np.array([[0.0, 0.0, 0.0, 0.0, 5.0, 0.0, 0.0, 0.0, 0.0]])
@@ -202,6 +202,7 @@ def jitter(
     """
     x = _checks.batch("x", x)
     shift = _checks.count("shift", shift, at_least=0)
+    rng = _checks.generator("rng", rng, required=True)
     height, width = _image_shape(x.shape[1], shape)
     if shift >= min(height, width):
         raise ValueError(
@@ -211,9 +212,7 @@ def jitter(
     padded = np.zeros((len(x), height + 2 * shift, width + 2 * shift), x.dtype)
     padded[:, shift : shift + height, shift : shift + width] = x.reshape(-1, height, width)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
-    down, right = _checks.generator("rng", rng, required=True).integers(
-        0, 2 * shift + 1, size=(2, len(x))
-    )
+    down, right = rng.integers(0, 2 * shift + 1, size=(2, len(x)))
     return windows[np.arange(len(x)), down, right].reshape(x.shape)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,8 +97,11 @@ def run_grade(options) -> Iterator[str]:
         raise ValueError(f"jobs must be at least 1, got {options.jobs}")
     book = folder.grade_folder(options.submissions, out, settings, jobs=options.jobs)
     for student, (points, out_of) in sorted(book.totals().items()):
-        yield f"{points:5d} of {out_of:4d}  {student}"
-    yield from _some(folder.left_out(Path(options.submissions), out) + book.remarks())
+        yield _shown(f"{points:5d} of {out_of:4d}  {student}")
+    remarks = folder.left_out(Path(options.submissions), out) + book.remarks()
+    yield from map(_shown, remarks[:MANY_LINES])
+    if len(remarks) > MANY_LINES:
+        yield f"and {len(remarks) - MANY_LINES} more such lines"
     yield f"written: {out}, {out.with_suffix('.json').name}, feedback/"
     if options.regrade:
         same = before == _bytes(out)
@@ -113,9 +117,10 @@ def _bytes(out: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in files if path.is_file()}
 
 
-def _some(lines: list[str]) -> list[str]:
-    more = len(lines) - MANY_LINES
-    return lines if more <= 0 else [*lines[:MANY_LINES], f"and {more} more such lines"]
+def _shown(line: str) -> str:
+    """A line that this terminal can show, whatever the names in it are made of."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return line.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _asked_for(options) -> Settings:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from numpy_kd import gradcheck
+from numpy_kd import _checks, gradcheck
 from numpy_kd.exercises import catalogue
 from numpy_kd.exercises.exercise import Exercise
 from numpy_kd.exercises.judging.asking import ask
@@ -56,7 +56,7 @@ class Report:
 class Note(Report):
     """A report that may hold formulas."""
 
-    _repr_html_ = None
+    _repr_html_ = None  # type: ignore[assignment]
 
     def _repr_markdown_(self) -> str:
         return "\n\n".join(self.lines)
@@ -81,7 +81,10 @@ def check(function: Callable, name: str = "", *, points: float | None = None):
       What it looks like: both entries of a tie got a 1, so the row sums to 2. `z == z.max()` does that; `argmax` takes the first only.
       Stuck? kd.hint("hardmax", 1), then 2 and 3.
     """
-    exercise = catalogue.find(name or getattr(function, "__name__", repr(function)))
+    if points is not None:
+        points = _checks.non_negative("points", points)
+    name = _checks.instance("name", name, str, "the name of an exercise")
+    exercise = catalogue.find(name or getattr(function, "__name__", _checks.shown(function)))
     verdict, more = examine(function, exercise)
     lines = [*verdict.lines(), *(f"  {line}" for line in more)]
     if verdict.status != "ok":
@@ -115,7 +118,8 @@ def hint(exercise: Callable | str, number: int = 1) -> Note:
     Hint 1 of 3: Divide by the temperature first, then forget about it.
     """
     found = catalogue.find(_name(exercise))
-    if number not in range(1, len(found.hints) + 1):
+    number = _checks.count("number", number)
+    if number > len(found.hints):
         raise ValueError(f"number must be 1 to {len(found.hints)}, got {number}")
     return Note([f"Hint {number} of {len(found.hints)}: {found.hints[number - 1]}"])
 
@@ -127,11 +131,10 @@ def predict(key: str, answer: float | None = None) -> Note:
     Not yet: that is in bits.
     """
     questions = {q.key: q for e in catalogue.EXERCISES.values() for q in e.questions}
-    if key not in questions:
-        raise ValueError(f"key must be one of {', '.join(questions)}, got {key!r}")
-    question = questions[key]
+    question = questions[_checks.one_of("key", key, questions)]
     if answer is None:
         return Note(["Write down your number in place of None, then run the cell."], ok=False)
+    answer = _checks.number("answer", answer)
     if question.accepts(answer):
         return Note([f"Yes: {question.explanation}"])
     for number, reply in question.replies:

@@ -188,7 +188,7 @@ Write each function where it says `raise NotImplementedError`, then run the cell
 `kd.check` tells at once what is right, and what a wrong answer has done. `kd.hint("name", 1)` gives a
 hint, and 2 and 3 say more. Logits are $z$ (student) and $v$ (teacher), probabilities $q$ and $p$, the
 temperature is $T$; a batch has shape $(B, N)$, $B$ examples and $N$ classes. NumPy and `math` are all
-that is needed, and all that the grader has.{exhibits}
+that is needed; the grader has NumPy and the standard library.{exhibits}
 
 | | | function | points |
 |---|---|---|---|

@@ -8,21 +8,18 @@ labels alone, once on the teacher's soft targets as well. What differs is what t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
-from tqdm.auto import tqdm
 
-from numpy_kd import _checks, schedules
-from numpy_kd.datasets import Split, load_digits, load_mnist
-from numpy_kd.distillation import Ensemble, distill, evaluate
-from numpy_kd.losses import cross_entropy_loss
+from numpy_kd import _checks
+from numpy_kd.distillation import Ensemble, evaluate
+from numpy_kd.experiments.jobs import Job, Workers, data_set
 from numpy_kd.mlp import MLP
-from numpy_kd.optimizers import SGD
 from numpy_kd.probability import softmax
-from numpy_kd.training import fit
 
 
 @dataclass(frozen=True)
@@ -69,9 +66,17 @@ class Settings:
             _checks.fraction(name, getattr(self, name), below_one=True)
 
 
-def run(settings: Settings = Settings(), *, progress: bool | None = None) -> dict:
+def run(
+    settings: Settings = Settings(),
+    *,
+    processes: int | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> dict:
     """Train the teacher and the students, and measure them on the test images.
 
+    Parameters: `processes` that train beside each other (None: one a core; 1: this process), or
+    an `executor` as in `jobs.Workers`; the numbers are the same.
     Returns a dict ready for JSON: `settings`, `test_images`, `rows` (teacher, alone, distilled:
     each with parameters, milliseconds per 1,000 images, and lists over seeds of errors, accuracy,
     cross_entropy, calibration_error, agreement, mean_kl), `curves` (test accuracy by epoch and
@@ -81,111 +86,107 @@ def run(settings: Settings = Settings(), *, progress: bool | None = None) -> dic
     more `images` than there are.
 
     >>> tiny = Settings(members=1, teacher_hidden=(16,), seeds=1, epochs=1, teacher_epochs=1)
-    >>> sorted(run(tiny, progress=False)["rows"])
+    >>> sorted(run(tiny, processes=1, progress=False)["rows"])
     ['alone', 'distilled', 'teacher']
     """
-    data = load_digits() if settings.data == "digits" else load_mnist()
-    if settings.images > len(data.x_train):
-        raise ValueError(
-            f"images must be at most {len(data.x_train)}, all there are to train on, "
-            f"got {settings.images}"
-        )
-    jobs = settings.members + 2 * settings.seeds
-    bar = tqdm(total=jobs, disable=_silent(progress), unit="network", leave=False)
-    with bar, threadpool_limits(1):  # products this small are slower on two threads
-        teacher = train_teacher(settings, data, bar.update)
-        alone, distilled = [], []
-        for seed in range(settings.seeds):
-            alone.append(train_alone(settings, data, seed))
-            bar.update()
-            distilled.append(train_distilled(settings, data, teacher, seed))
-            bar.update()
-    networks = {
-        "teacher": [teacher],
-        "alone": [network for network, _ in alone],
-        "distilled": [network for network, _ in distilled],
-    }
-    with threadpool_limits(1):
+    with _workers(settings, processes, executor, progress) as workers:
+        data = data_set(settings.data)
+        teacher, students, results = _rounds(settings, workers)
+    with threadpool_limits(1):  # products this small are slower on two threads
+        networks = {"teacher": [teacher], **students}
         rows = {name: _measure(group, data, teacher) for name, group in networks.items()}
+        example = _example(teacher, data, settings.temperature)
     return {
         "settings": asdict(settings),
         "test_images": len(data.x_test),
         "rows": rows,
-        "curves": {
-            "alone": [history.accuracy for _, history in alone],
-            "distilled": [history.accuracy for _, history in distilled],
-        },
-        "example": _example(teacher, data, settings.temperature),
+        "curves": {kind: [r["curve"] for r in results[kind]] for kind in students},
+        "example": example,
     }
 
 
-def train_teacher(settings: Settings, data: Split, done: Callable = lambda: None) -> Ensemble:
-    """Big networks with dropout, trained on the labels from different initial weights."""
-    members = []
-    for index in range(settings.members):
-        member = MLP(
-            (data.x_train.shape[1], *settings.teacher_hidden, 10),
-            dropout=settings.teacher_dropout,
-            seed=np.random.default_rng([1, index]),
+def train(
+    settings: Settings = Settings(), *, processes: int | None = None, progress: bool | None = None
+) -> tuple[Ensemble, list[tuple[MLP, MLP]]]:
+    """The networks themselves: the teacher, and each seed's students, alone and distilled."""
+    with _workers(settings, processes, None, progress) as workers:
+        teacher, students, _ = _rounds(settings, workers)
+    return teacher, list(zip(students["alone"], students["distilled"], strict=True))
+
+
+def _workers(settings, processes, executor, progress) -> Workers:
+    available = len(data_set(settings.data).x_train)
+    if settings.images > available:
+        raise ValueError(
+            f"images must be at most {available}, all there are to train on, got {settings.images}"
         )
-        how = _training(
-            settings, len(data.x_train), settings.teacher_epochs, settings.teacher_rate, [2, index]
-        )
-        fit(member, data.x_train, data.labels_train, loss=cross_entropy_loss, **how)
-        members.append(member)
-        done()
-    return Ensemble(members)
+    return Workers(processes=processes, executor=executor, progress=progress)
 
 
-def train_alone(settings: Settings, data: Split, seed: int):
-    """The student on the labels: (network, history)."""
-    student, x, labels = _student_and_images(settings, data, seed)
-    history = fit(
-        student,
-        x,
-        labels,
-        loss=cross_entropy_loss,
-        validation=(data.x_test, data.labels_test),
-        **_training(settings, len(x), settings.epochs, settings.alone_rate, [4, seed]),
+def _rounds(settings: Settings, workers: Workers):
+    """The teacher; the students of each kind; the results of their jobs."""
+    seeds = range(settings.seeds)
+    first = {
+        "teacher": [member(settings, index) for index in range(settings.members)],
+        "alone": [student_alone(settings, seed) for seed in seeds],
+    }
+    results = workers.train_groups(first)
+    taught = {"distilled": [student_distilled(settings, seed) for seed in seeds]}
+    results |= workers.train_groups(taught)
+    networks = {
+        kind: [workers.network(job.name) for job in jobs] for kind, jobs in (first | taught).items()
+    }
+    return Ensemble(networks.pop("teacher")), networks, results
+
+
+def member(settings: Settings, index: int) -> Job:
+    """A network of the teacher: big, with dropout, trained on the labels of all images."""
+    return Job(
+        name=f"teacher-{index}",
+        hidden=settings.teacher_hidden,
+        network={"dropout": settings.teacher_dropout},
+        rate=settings.teacher_rate,
+        epochs=settings.teacher_epochs,
+        seed=1000 + index,
+        **_training(settings),
     )
-    return student, history
 
 
-def train_distilled(settings: Settings, data: Split, teacher: Ensemble, seed: int):
-    """The same student on the labels and the teacher's soft targets: (network, history)."""
-    student, x, labels = _student_and_images(settings, data, seed)
-    result = distill(
-        student,
-        teacher,
-        x,
-        labels,
-        temperature=settings.temperature,
-        soft_weight=settings.soft_weight,
-        hard_weight=settings.hard_weight,
-        validation=(data.x_test, data.labels_test),
-        **_training(settings, len(x), settings.epochs, settings.distilled_rate, [4, seed]),
+def student_alone(settings: Settings, seed: int) -> Job:
+    """A student on the labels of some images, drawn by its seed."""
+    return Job(
+        name=f"alone-{seed}",
+        hidden=settings.student_hidden,
+        rate=settings.alone_rate,
+        epochs=settings.epochs,
+        seed=seed,
+        rows=settings.images or None,
+        drawn=True,
+        curve=True,
+        **_training(settings),
     )
-    return student, result.history
 
 
-def _student_and_images(settings, data, seed):
-    """The untrained student of this seed, and the images and labels it will see."""
-    rng = np.random.default_rng([3, seed])
-    student = MLP((data.x_train.shape[1], *settings.student_hidden, 10), seed=rng)
-    rows = rng.permutation(len(data.x_train))[: settings.images or None]
-    return student, data.x_train[rows], data.labels_train[rows]
+def student_distilled(settings: Settings, seed: int) -> Job:
+    """The same student, on the same images in the same order: labels and soft targets."""
+    weights = ("temperature", "soft_weight", "hard_weight")
+    return replace(
+        student_alone(settings, seed),
+        name=f"distilled-{seed}",
+        rate=settings.distilled_rate,
+        loss="losses.hinton_loss",
+        settings={name: getattr(settings, name) for name in weights},
+        teacher=tuple(f"teacher-{index}" for index in range(settings.members)),
+    )
 
 
-def _training(settings, rows, epochs, rate, seed) -> dict:
-    """What `fit` and `distill` are given alike: the same steps, on the same rows."""
-    steps = epochs * -(-rows // settings.batch_size)
+def _training(settings: Settings) -> dict:
+    """What all networks have in common."""
     return {
-        "epochs": epochs,
+        "data": settings.data,
         "batch_size": settings.batch_size,
-        "optimizer": SGD(momentum=settings.momentum),
-        "schedule": schedules.cosine(rate, steps),
-        "rng": np.random.default_rng(seed),
-        "progress": False,
+        "optimizer": "SGD",
+        "optimizer_settings": {"momentum": settings.momentum},
     }
 
 
@@ -228,5 +229,45 @@ def _example(teacher, data, temperature) -> dict:
     }
 
 
-def _silent(progress: bool | None) -> bool | None:
-    return None if progress is None else not progress
+def table(result: dict) -> Iterator[str]:
+    """The rows of the main job, one line each; a spread is a standard deviation over seeds."""
+    how = result["settings"]
+    yield (
+        f"A teacher of {how['members']} networks and {how['seeds']} pairs of students "
+        f"on {how['data']}; T = {how['temperature']:g}"
+    )
+    yield ""
+    yield (
+        f"{'':18}{'parameters':>11}{'errors':>15}{'accuracy %':>14}{'cross-entropy':>17}"
+        f"{'agreement %':>15}{'ms / 1,000':>12}"
+    )
+    titles = {"teacher": "teacher", "alone": "student alone", "distilled": "student distilled"}
+    for name, title in titles.items():
+        row = result["rows"][name]
+        yield (
+            f"{title:18}{row['parameters']:>11,}"
+            f"{_spread(row['errors'], 1):>15}{_spread(row['accuracy'], 1, 100):>14}"
+            f"{_spread(row['cross_entropy'], 3):>17}{_spread(row['agreement'], 1, 100):>15}"
+            f"{row['milliseconds_per_1000_images']:>12.2f}"
+        )
+    count = len(result["rows"]["alone"]["errors"])
+    yield f"({result['test_images']:,} test images; mean +- standard deviation over {count} students)"
+    yield from _verdict(*(result["rows"][name]["errors"] for name in ("alone", "distilled")))
+
+
+def _verdict(alone: list[int], distilled: list[int]) -> Iterator[str]:
+    """Each pair of students started from the same weights, so their differences are compared."""
+    gains = [a - b for a, b in zip(alone, distilled, strict=True)]
+    better, worse = sum(g > 0 for g in gains), sum(g < 0 for g in gains)
+    yield (
+        f"Distilled, a student makes {sum(gains) / len(gains):.1f} fewer errors on average: "
+        f"fewer for {better} of {len(gains)} initial weights, more for {worse}."
+    )
+
+
+def _spread(values: list[float], digits_shown: int, scale: float = 1) -> str:
+    mean = scale * sum(values) / len(values)
+    if len(values) == 1:
+        return f"{mean:.{digits_shown}f}"
+    variance = sum((scale * value - mean) ** 2 for value in values) / (len(values) - 1)
+    return f"{mean:.{digits_shown}f} +- {variance**0.5:.{digits_shown}f}"

@@ -1,7 +1,7 @@
 """Section 3 of the 2015 paper, on the real MNIST: what the command `reproduce mnist` runs.
 
-A table of networks to train (`mnist_jobs.Job`), in four rounds: teachers; learning rates and
-lengths; the rows of the table; what needs only their logits. It can be killed and continued at any
+A table of networks to train (`jobs.Job`), in rounds: teachers; learning rates and lengths; the rows
+of the table and the sweep; what needs only their logits. It can be killed and continued at any
 point, and spread over any `concurrent.futures.Executor`.
 
 Nothing is chosen on the test images, except where a name says so: learning rates and lengths are
@@ -12,20 +12,16 @@ trained on the rest; then the networks of the table are trained on all training 
 from __future__ import annotations
 
 import json
-import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context, parent_process
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from numpy_kd.experiments.mnist_jobs import Job, mnist, train
-from numpy_kd.mlp import MLP
+from numpy_kd import _checks
+from numpy_kd.experiments.jobs import Job, Workers, data_set
 from numpy_kd.probability import softmax
 from numpy_kd.transfer import best_bias, rows_of_classes
 
@@ -79,6 +75,11 @@ class Settings:
     member_hidden: tuple[int, ...] = (300, 300)
     member_rate: float = 0.001
 
+    def __post_init__(self):
+        for name in ("seeds", "batch_size", "teacher_epochs", "members"):
+            _checks.count(name, getattr(self, name))
+        _checks.count("images", self.images, at_least=6)  # a sixth of them is kept apart
+
     def quick(self) -> Settings:
         """A tenth of the data, few epochs, small networks: every step of the table, no result."""
         rates = tuple((loss, tried[1:2]) for loss, tried in self.rates)
@@ -111,251 +112,238 @@ def run(
     *,
     folder: str | Path,
     data: str | None = None,
+    processes: int | None = None,
     executor: Executor | None = None,
     progress: bool | None = None,
 ) -> dict:
     """The whole section; returns a dict ready for JSON.
 
     Parameters: `folder` for networks, checkpoints and results of single jobs, needed to continue;
-    `data` the folder of MNIST's four files (else as `load_mnist` finds them); `executor` anything
-    with `submit` like `concurrent.futures.Executor` that sees `folder`: by default a pool of one
-    process a core. Raises `FileNotFoundError` without MNIST.
+    `data` the folder of MNIST's four files (else as `load_mnist` finds them); `processes`,
+    `executor` and `progress` as in `jobs.Workers`. Raises `FileNotFoundError` without MNIST.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    mnist(data)
-    data = None if data is None else os.path.abspath(data)
-    with _workers(executor) as pool, _Table(settings, folder.absolute(), data, pool, progress) as t:
-        t.teachers()
-        t.choices()
-        t.rows()
-    result = {
-        "settings": asdict(settings),
-        "rows": t.row_results,
-        "chosen": t.chosen,
-        "sweep": t.sweep_results,
-        "biases": [_bias_row(t, missing, folder) for missing in MISSING.values()],
-        "example": _two_like_a_seven(t, folder),
-    }
+    with Workers(
+        folder, source=data, processes=processes, executor=executor, progress=progress
+    ) as workers:
+        data_set("mnist", workers.source)  # is it there at all?
+        rows, alone_trials = _teachers(settings, workers)
+        chosen, common = _choices(settings, workers, alone_trials)
+        more, sweep = _students(settings, workers, chosen, common)
+        result = {
+            "settings": asdict(settings),
+            "rows": rows | more,
+            "chosen": chosen,
+            "sweep": sweep,
+            "biases": [_bias_row(settings, workers, missing) for missing in MISSING.values()],
+            "example": _two_like_a_seven(settings, workers),
+        }
     return json.loads(json.dumps(result))
 
 
-class _Table:
-    """The jobs of a reproduction, round by round, and what came of them."""
+# --- the jobs -------------------------------------------------------------------------------
 
-    def __init__(self, settings, folder, data, pool, progress):
-        self.settings, self.folder, self.data, self.pool = settings, folder, data, pool
-        self.chosen: dict[str, dict] = {}
-        self.row_results: dict[str, list[dict]] = {}
-        self.sweep_results: list[dict] = []
-        self.bar = tqdm(disable=None if progress is None else not progress, unit="epoch")
 
-    def __enter__(self):
-        return self
+def network(s: Settings, name: str, kind: str, rate: float, epochs: int, **more) -> Job:
+    """A job of the table; `kind` is what it learns from, `more` what else it has."""
+    fixed: dict[str, Any] = {
+        "hidden": s.student_hidden,
+        "rows": s.images,
+        "batch_size": s.batch_size,
+    }
+    loss, settings = {
+        "labels": ("losses.cross_entropy_loss", {}),
+        "smooth": ("experiments.jobs.smoothed_labels_loss", {"smoothing": s.smoothing}),
+        "soft": ("losses.hinton_loss", _soft(s.temperature)),
+        "soft, T = 1": ("losses.hinton_loss", _soft(1.0)),
+        "matching": ("losses.logit_matching_loss", {"center": False}),
+        "noisy": (
+            "losses.noisy_logit_matching_loss",
+            {"sigma": s.noise, "fraction": s.noise_fraction, "center": False},
+        ),
+    }[kind]
+    if kind not in ("labels", "smooth"):
+        fixed["teacher"] = ("teacher-0",)
+    fixed |= {"data": "mnist", "loss": loss, "settings": settings}
+    return Job(name=name, rate=rate, epochs=epochs, **(fixed | more))
 
-    def __exit__(self, *error):
-        self.bar.close()
 
-    def do(self, jobs: list[Job]) -> list[dict]:
-        """Results in the order of `jobs`; the longest are begun first."""
-        self.bar.total = (self.bar.total or 0) + sum(job.epochs for job in jobs)
-        self.bar.refresh()
-        order = sorted(jobs, key=lambda job: -job.epochs * np.prod(job.hidden))
-        futures = {self.pool.submit(train, j, str(self.folder), self.data): j for j in order}
-        results = {}
-        for future in as_completed(futures):
-            job = futures[future]
-            results[job.name] = future.result()
-            self.bar.update(job.epochs)
-        return [results[job.name] for job in jobs]
+def trials(s: Settings, row: str, kind: str, lengths=None, rates=None, **more) -> list[Job]:
+    """The networks by which a row's learning rate and length are chosen."""
+    return [
+        network(
+            s, f"trial-{row}-{rate:g}-{epochs}", kind, rate, epochs, held_out=s.images // 6, **more
+        )
+        for epochs in (s.lengths if lengths is None else lengths)
+        for rate in rates or s.rates_of(kind)
+    ]
 
-    def student(self, name: str, loss: str, rate: float, epochs: int, **more) -> Job:
-        s = self.settings
-        fixed = {"hidden": s.student_hidden, "images": s.images, "batch_size": s.batch_size}
-        if loss in ("soft", "soft, T = 1", "matching", "noisy"):
-            fixed |= {"teacher": ("teacher-0",)}
-        if loss == "soft":
-            fixed |= {"temperature": s.temperature}
-        if loss == "smooth":
-            fixed |= {"smoothing": s.smoothing}
-        if loss == "noisy":
-            fixed |= {"noise": (s.noise, s.noise_fraction)}
-        return Job(name=name, loss=loss, rate=rate, epochs=epochs, **(fixed | more))
 
-    def teachers(self) -> None:
-        s = self.settings
-        how = {
-            "hidden": s.teacher_hidden,
-            "dropout": s.teacher_dropout,
-            "input_dropout": s.teacher_input_dropout,
-            "max_norm": s.teacher_max_norm,
-            "jitter": s.teacher_jitter,
-            "optimizer": "sgd",
-            "rate": s.teacher_rate,
-            "epochs": s.teacher_epochs,
-        }
-        jobs = [self.student(f"teacher-{i}", "labels", seed=i, **how) for i in range(s.seeds)]
-        jobs.append(self.student("teacher-smooth", "smooth", **how))
-        member = {"hidden": s.member_hidden, "rate": s.member_rate, "epochs": s.lengths[0]}
-        self.members = tuple(f"member-{i}" for i in range(s.members))
-        jobs += [
-            self.student(name, "labels", seed=10 + i, **member)
-            for i, name in enumerate(self.members)
-        ]
-        results = self.do(jobs + self.trials("alone", "labels"))
-        self.row_results["teacher"] = results[: s.seeds]
-        self.row_results["teacher, smoothed labels"] = results[s.seeds : s.seeds + 1]
-        self.row_results["member of the ensemble"] = results[s.seeds + 1 : len(jobs)]
+def choice(results: list[dict]) -> dict:
+    """The trial with the fewest errors on the images kept apart; then the lower cost."""
+    best = min(results, key=lambda r: (r["held_out_errors"], r["held_out_cross_entropy"]))
+    tried = [
+        {"rate": r["job"]["rate"], "epochs": r["job"]["epochs"], "errors": r["held_out_errors"]}
+        for r in results
+    ]
+    return {"rate": best["job"]["rate"], "epochs": best["job"]["epochs"], "tried": tried}
 
-    def trials(self, row: str, loss: str, lengths=None, rates=None, **more) -> list[Job]:
-        """The networks by which a row's learning rate and length are chosen."""
-        s = self.settings
+
+# --- the rounds -----------------------------------------------------------------------------
+
+
+def _teachers(s: Settings, workers: Workers) -> tuple[dict, list[dict]]:
+    """The rows of the teachers, and the trials of the student alone, which needs none of them."""
+    teacher: dict[str, Any] = {
+        "rate": s.teacher_rate,
+        "epochs": s.teacher_epochs,
+        "hidden": s.teacher_hidden,
+        "network": {"dropout": s.teacher_dropout, "input_dropout": s.teacher_input_dropout},
+        "optimizer": "SGD",
+        "optimizer_settings": {"momentum": 0.9, "max_norm": s.teacher_max_norm},
+        "jitter": s.teacher_jitter,
+    }
+    small: dict[str, Any] = {
+        "rate": s.member_rate,
+        "epochs": s.lengths[0],
+        "hidden": s.member_hidden,
+    }
+    groups = {
+        "teacher": [
+            network(s, f"teacher-{i}", "labels", seed=i, **teacher) for i in range(s.seeds)
+        ],
+        "teacher, smoothed labels": [network(s, "teacher-smooth", "smooth", **teacher)],
+        "member of the ensemble": [
+            network(s, name, "labels", seed=10 + i, **small) for i, name in enumerate(_members(s))
+        ],
+        "": trials(s, "alone", "labels"),
+    }
+    rows = workers.train_groups(groups)
+    return rows, rows.pop("")
+
+
+def _choices(s: Settings, workers: Workers, alone: list[dict]) -> tuple[dict, dict]:
+    """Rate and length of each row; and those of the distilled students of one length."""
+    first = s.lengths[:1]
+    groups = {
+        "distilled": trials(s, "distilled", "soft"),
+        "label smoothing": trials(s, "smoothing", "smooth", first),
+        "soft targets at T = 1": trials(s, "t1", "soft, T = 1", first),
+        "logit matching": trials(s, "matching", "matching", first),
+        "noisy logits": trials(s, "noisy", "noisy", first),
+    }
+    for hidden, epochs, rates in zip(s.sweep_hidden, s.sweep_epochs, s.sweep_rates, strict=True):
+        for T in s.sweep_temperatures:
+            name, more = _sweep_point(hidden, T)
+            groups[name] = trials(s, name, "soft", (epochs,), rates, **more)
+    results = {"alone": alone} | workers.train_groups(groups)
+    chosen = {row: choice(tried) for row, tried in results.items()}
+    common = chosen["distilled"]
+    longer = {
+        row: trials(s, row, kind, s.longer, (chosen[row]["rate"],))
+        for row, kind in (("alone", "labels"), ("distilled", "soft"))
+    }
+    for row, tried in workers.train_groups(longer).items():
+        chosen[row] = choice(results[row] + tried)
+    return chosen, common
+
+
+def _students(s: Settings, workers: Workers, chosen: dict, common: dict) -> tuple[dict, list]:
+    """The rows of the students, and the sweep over sizes and temperatures."""
+
+    def row(name, kind, how, seeds=1, epochs=None, teachers=None, **more):
         return [
-            self.student(
-                f"trial-{row}-{rate:g}-{epochs}",
-                loss,
-                rate,
-                epochs,
-                chosen_on=s.images // 6,
+            network(
+                s,
+                f"{name}-{i}",
+                kind,
+                how["rate"],
+                epochs or how["epochs"],
+                seed=20 + i,
+                **({"teacher": teachers[i]} if teachers else {}),
                 **more,
             )
-            for epochs in (s.lengths if lengths is None else lengths)
-            for rate in rates or s.rates_of(loss)
+            for i in range(seeds)
         ]
 
-    def choose(self, row: str, results: list[dict]) -> dict:
-        """The trial with the fewest errors on the images kept apart; then the lower cost."""
-        best = min(results, key=lambda r: (r["chosen_on_errors"], r["chosen_on_cross_entropy"]))
-        tried = [
-            {
-                "rate": r["job"]["rate"],
-                "epochs": r["job"]["epochs"],
-                "errors": r["chosen_on_errors"],
-            }
-            for r in results
-        ]
-        self.chosen[row] = {
-            "rate": best["job"]["rate"],
-            "epochs": best["job"]["epochs"],
-            "tried": tried,
-        }
-        return self.chosen[row]
+    each = [(f"teacher-{i}",) for i in range(s.seeds)]
+    groups = {"student alone": row("alone", "labels", chosen["alone"], s.seeds)}
+    lengths = {"student distilled": chosen["distilled"]}
+    if common["epochs"] != chosen["distilled"]["epochs"]:
+        lengths[f"student distilled, {common['epochs']} epochs"] = common
+    for title, how in lengths.items():
+        name = "distilled" if how["epochs"] == common["epochs"] else "distilled-longer"
+        groups[title] = row(name, "soft", how, s.seeds, teachers=each)
+    for title, kind in (
+        ("label smoothing", "smooth"),
+        ("soft targets at T = 1", "soft, T = 1"),
+        ("logit matching", "matching"),
+        ("noisy logits", "noisy"),
+    ):
+        groups[title] = row(title.replace(" ", "-"), kind, chosen[title], epochs=common["epochs"])
+    for title, name, teacher in (
+        ("distilled from the smoothed teacher", "from-smooth", ("teacher-smooth",)),
+        ("distilled from the ensemble", "from-ensemble", _members(s)),
+    ):
+        groups[title] = row(name, "soft", common, teachers=[teacher])
+    for title, missing in MISSING.items():
+        kept = {"held_out": s.images // 6, "without": missing}
+        groups[title] = row(_without(missing), "soft", common, **kept)
+    points = _sweep(s, chosen)
+    rows = workers.train_groups(groups | {"": points})
+    sweep = [
+        {"hidden": list(job.hidden), "temperature": job.settings["temperature"], "seed": job.seed}
+        | {"rate": job.rate, "test": result["test"]}
+        for job, result in zip(points, rows.pop(""), strict=True)
+    ]
+    return rows, sweep
 
-    def choices(self) -> None:
-        s = self.settings
-        groups = {
-            "alone": self.trials("alone", "labels"),
-            "distilled": self.trials("distilled", "soft"),
-            "label smoothing": self.trials("smoothing", "smooth", s.lengths[:1]),
-            "soft targets at T = 1": self.trials("t1", "soft, T = 1", s.lengths[:1]),
-            "logit matching": self.trials("matching", "matching", s.lengths[:1]),
-            "noisy logits": self.trials("noisy", "noisy", s.lengths[:1]),
-        }
-        sweep = zip(s.sweep_hidden, s.sweep_epochs, s.sweep_rates, strict=True)
-        for hidden, epochs, rates in sweep:
-            for T in s.sweep_temperatures:
-                name = f"{'x'.join(map(str, hidden))}-T{T:g}"
-                more = {"hidden": hidden, "temperature": float(T)}
-                groups[name] = self.trials(name, "soft", (epochs,), rates, **more)
-        results = self.trained(groups)
-        for row, tried in results.items():
-            self.choose(row, tried)
-        self.common = dict(self.chosen["distilled"])  # what the rows of one seed go by
-        longer = {
-            row: self.trials(row, loss, s.longer, (self.chosen[row]["rate"],))
-            for row, loss in (("alone", "labels"), ("distilled", "soft"))
-        }
-        for row, tried in self.trained(longer).items():
-            self.choose(row, results[row] + tried)
 
-    def trained(self, groups: dict[str, list[Job]]) -> dict[str, list[dict]]:
-        """The results of the jobs, group by group."""
-        results = iter(self.do([job for jobs in groups.values() for job in jobs]))
-        return {name: [next(results) for _ in jobs] for name, jobs in groups.items()}
-
-    def rows(self) -> None:
-        s, jobs = self.settings, {}
-        alone, distilled, common = self.chosen["alone"], self.chosen["distilled"], self.common
-
-        def row(title, name, loss, how, seeds=1, epochs=None, **more):
-            jobs[title] = [
-                self.student(
-                    f"{name}-{i}", loss, how["rate"], epochs or how["epochs"], seed=20 + i, **more
-                )
+def _sweep(s: Settings, chosen: dict) -> list[Job]:
+    jobs = []
+    for hidden, seeds in zip(s.sweep_hidden, s.sweep_seeds, strict=True):
+        for T in s.sweep_temperatures:
+            name, more = _sweep_point(hidden, T)
+            rate, epochs = chosen[name]["rate"], chosen[name]["epochs"]
+            jobs += [
+                network(s, f"sweep-{name}-{i}", "soft", rate, epochs, seed=30 + i, **more)
                 for i in range(seeds)
             ]
-
-        row("student alone", "alone", "labels", alone, s.seeds)
-        lengths = {"student distilled": distilled}
-        if common["epochs"] != distilled["epochs"]:
-            lengths[f"student distilled, {common['epochs']} epochs"] = common
-        for title, how in lengths.items():
-            name = "distilled" if how["epochs"] == common["epochs"] else "distilled-longer"
-            jobs[title] = [
-                self.student(
-                    f"{name}-{i}",
-                    "soft",
-                    how["rate"],
-                    how["epochs"],
-                    seed=20 + i,
-                    teacher=(f"teacher-{i}",),
-                )
-                for i in range(s.seeds)
-            ]
-        for title, loss in (
-            ("label smoothing", "smooth"),
-            ("soft targets at T = 1", "soft, T = 1"),
-            ("logit matching", "matching"),
-            ("noisy logits", "noisy"),
-        ):
-            row(title, title.replace(" ", "-"), loss, self.chosen[title], epochs=common["epochs"])
-        smooth = {"teacher": ("teacher-smooth",)}
-        row("distilled from the smoothed teacher", "from-smooth", "soft", common, **smooth)
-        row("distilled from the ensemble", "from-ensemble", "soft", common, teacher=self.members)
-        for title, missing in MISSING.items():
-            kept = {"chosen_on": s.images // 6, "without": missing}
-            row(title, "without-" + "".join(map(str, missing)), "soft", common, **kept)
-        sweep = self.sweep_jobs()
-        results = self.trained(jobs | {"": sweep})
-        self.sweep_results = [
-            {"hidden": list(job.hidden), "temperature": job.temperature, "seed": job.seed}
-            | {"rate": job.rate, "test": result["test"]}
-            for job, result in zip(sweep, results.pop(""), strict=True)
-        ]
-        self.row_results |= results
-
-    def sweep_jobs(self) -> list[Job]:
-        s, jobs = self.settings, []
-        for hidden, seeds in zip(s.sweep_hidden, s.sweep_seeds, strict=True):
-            for T in s.sweep_temperatures:
-                name = f"{'x'.join(map(str, hidden))}-T{T:g}"
-                how = self.chosen[name]
-                jobs += [
-                    self.student(
-                        f"sweep-{name}-{seed}",
-                        "soft",
-                        how["rate"],
-                        how["epochs"],
-                        seed=30 + seed,
-                        hidden=hidden,
-                        temperature=float(T),
-                    )
-                    for seed in range(seeds)
-                ]
-        return jobs
+    return jobs
 
 
-def _bias_row(table: _Table, missing: tuple[int, ...], folder: Path) -> dict:
+def _sweep_point(hidden: tuple[int, ...], T: float) -> tuple[str, dict]:
+    """The name of a size at a temperature, and what its jobs have."""
+    name = f"{'x'.join(map(str, hidden))}-T{T:g}"
+    return name, {"hidden": hidden, "settings": _soft(T)}
+
+
+def _soft(T: float) -> dict:
+    """The soft term alone."""
+    return {"temperature": float(T), "soft_weight": 1.0, "hard_weight": 0.0}
+
+
+def _members(s: Settings) -> tuple[str, ...]:
+    return tuple(f"member-{i}" for i in range(s.members))
+
+
+def _without(missing: tuple[int, ...]) -> str:
+    return f"without-{''.join(map(str, missing))}"
+
+
+# --- what needs only their logits -----------------------------------------------------------
+
+
+def _bias_row(s: Settings, workers: Workers, missing: tuple[int, ...]) -> dict:
     """Test errors of a student that never saw some classes, before and after one bias is tuned."""
-    images, s = mnist(table.data), table.settings
-    network = MLP.load(folder / f"without-{''.join(map(str, missing))}-0.npz")
+    images = data_set("mnist", workers.source)
+    student = workers.network(f"{_without(missing)}-0")
     held = slice(s.images - s.images // 6, s.images)
     x_chosen, labels_chosen = images.x_train[held], images.labels_train[held]
     tuned = missing if len(missing) == 1 else tuple(sorted({*range(10)} - {*missing}))
-    test, rows = network.logits(images.x_test), rows_of_classes(images.labels_test, tuned)
+    test, rows = student.logits(images.x_test), rows_of_classes(images.labels_test, tuned)
     added = {
         "before": 0.0,
-        "tuned on held-out images": best_bias(network.logits(x_chosen), labels_chosen, tuned),
+        "tuned on held-out images": best_bias(student.logits(x_chosen), labels_chosen, tuned),
         "tuned on the test images": best_bias(test, images.labels_test, tuned),
     }
 
@@ -382,15 +370,15 @@ def _bias_row(table: _Table, missing: tuple[int, ...], folder: Path) -> dict:
     }
 
 
-def _two_like_a_seven(table: _Table, folder: Path) -> dict:
+def _two_like_a_seven(s: Settings, workers: Workers) -> dict:
     """The test image of a 2 to which the first teacher gives the largest probability of a 7."""
-    images = mnist(table.data)
-    teacher = MLP.load(folder / "teacher-0.npz")
+    images = data_set("mnist", workers.source)
+    teacher = workers.network("teacher-0")
     twos = np.flatnonzero(images.labels_test == 2)
     v = teacher.logits(images.x_test[twos])
     sure = np.where(v.argmax(axis=-1) == 2, softmax(v)[:, 7], -1)
     i = int(sure.argmax())
-    T = table.settings.temperature
+    T = s.temperature
     return {
         "pixels": images.x_test[twos[i]].tolist(),
         "label": 2,
@@ -400,27 +388,19 @@ def _two_like_a_seven(table: _Table, folder: Path) -> dict:
     }
 
 
-@contextmanager
-def _workers(executor: Executor | None) -> Iterator[Executor]:
-    """The given executor, or a pool of one process a core."""
-    if executor is not None:
-        yield executor
-        return
-    context = get_context("spawn")
-    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=context, initializer=_end_with_parent)
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed stops too: a later run goes on from its checkpoint."""
-
-    def watch():
-        parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def table(result: dict) -> Iterator[str]:
+    """The rows of the MNIST table, the paper's figure beside ours where it has one."""
+    paper = {"teacher": "67", "student alone": "146", "student distilled": "74"}
+    yield f"{'':40}{'paper':>8}{'median errors':>15}   each seed"
+    for title, row in result["rows"].items():
+        errors = sorted(run["test"]["errors"] for run in row)
+        each = ", ".join(map(str, errors))
+        yield f"{title:40}{paper.get(title, ''):>8}{errors[len(errors) // 2]:>15}   {each}"
+    for row in result["biases"]:
+        classes = ", ".join(map(str, row["tuned"]))
+        yield f"\nBias of {classes}; {row['tuned_images']} test images of these classes"
+        for when, outcome in row["outcome"].items():
+            yield (
+                f"  {when:28}{outcome['bias']:>8.2f}{outcome['errors']:>7} errors, "
+                f"{outcome['errors_on_tuned']} of them on these"
+            )

@@ -30,6 +30,14 @@ from numpy_kd.plots.mnist import (
     mnist_rows,
     two_like_a_seven,
 )
+from numpy_kd.plots.since2015 import (
+    answers_changed,
+    costs_and_views,
+    curves,
+    mean_errors,
+    side_by_side,
+    since2015,
+)
 from numpy_kd.plots.style import (
     BLUE,
     COLOURS,
@@ -58,8 +66,11 @@ __all__ = [
     "STYLE",
     "YELLOW",
     "above_its_tangent",
+    "answers_changed",
     "answers_on",
     "bias_curve",
+    "costs_and_views",
+    "curves",
     "descent_paths",
     "digit",
     "distillation",
@@ -71,6 +82,7 @@ __all__ = [
     "image_rows",
     "learning_curves",
     "limit_strip",
+    "mean_errors",
     "mnist",
     "mnist_rows",
     "new_figure",
@@ -81,6 +93,8 @@ __all__ = [
     "save",
     "schedule_curves",
     "second_thoughts",
+    "side_by_side",
+    "since2015",
     "spread_by_depth",
     "synthetic_amounts",
     "temperature_strip",

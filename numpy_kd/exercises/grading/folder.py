@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from collections import Counter
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from tqdm import tqdm
-
+from numpy_kd import _progress
 from numpy_kd.exercises.grading import gradebook, grader, names, sandbox, workers
 from numpy_kd.exercises.grading.grader import Settings
 from numpy_kd.exercises.grading.sandbox import Found
 
+MANY_FILES = 100  # of one student
 STOPPED = "not graded: the run was stopped"
 
 
@@ -35,52 +36,74 @@ def grade_folder(
         raise ValueError(f"wrap must begin with a command that exists, got {settings.wrap!r}")
     with sandbox.numpy_links() as links, sandbox.closed_to_inspection():
         active = sandbox.works(links, settings.limits, settings.wrap)
-        shown = None if progress else True
-        with gradebook.Gradebook(out, asdict(settings), active) as book:
+        shown, stopped = None if progress else False, False
+        with gradebook.opened(out, asdict(settings), active) as book:
             try:
-                with closing(workers.grade_all(paths, folder, links, settings, jobs)) as records:
-                    for record in tqdm(records, total=len(paths), unit="file", disable=shown):
+                bar = _progress.bar(len(paths), shown=shown, unit="file")
+                results = workers.grade_all(paths, folder, links, settings, jobs)
+                with bar, closing(results) as records:
+                    for record in records:
                         book.add(record)
+                        bar.update()
             except KeyboardInterrupt:
+                stopped = True
                 for path in paths[len(book.records) :]:
                     book.add(grader.record_of(path, folder, settings, Found(problem=STOPPED)))
-                raise
+    if stopped:
+        raise KeyboardInterrupt
     return book
 
 
 def find_submissions(folder: Path) -> list[Path]:
     """The files to grade, in order of their names."""
-    found = [path for path in files(folder) if passed_over(path.relative_to(folder)) == ""]
+    found = [path for path, why in files(folder) if not why]
     if not found:
         raise ValueError(f"no .ipynb or .py files in {folder}")
     return found
 
 
-def files(folder: Path) -> list[Path]:
-    """Everything under `folder` that is not a folder; links are named, and not followed."""
+def left_out(folder: Path, out: Path) -> list[str]:
+    """The files that are not graded, a line each; the gradebook's own are not spoken of."""
+    own = {os.path.abspath(path) for path in (out, out.with_suffix(".json"))}
+    feedback = os.path.abspath(out.parent / "feedback")
+    return [
+        f"not graded: {names.shown(path.relative_to(folder).as_posix())} ({why})"
+        for path, why in files(folder)
+        if why and os.path.abspath(path) not in own and os.path.abspath(path.parent) != feedback
+    ]
+
+
+def files(folder: Path) -> list[tuple[Path, str]]:
+    """Everything under `folder` that is not a folder, and why it is not graded, or ''.
+
+    Links are named, and not followed.
+    """
     if not folder.is_dir():
         raise ValueError(f"submissions must be a folder, got {folder}")
-    found = []
-    for directory, inner, inside in os.walk(folder):
-        links = [name for name in inner if os.path.islink(os.path.join(directory, name))]
-        found += [Path(directory) / name for name in (*inside, *links)]
-    return sorted(found)
+    found, waiting = [], [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    path = here / entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(path)
+                    else:
+                        found.append((path, _passed_over(path.relative_to(folder))))
+        except OSError as error:
+            found.append((here, f"the folder cannot be read: {error.strerror}"))
+    graded: Counter = Counter()
+    for number, (path, why) in enumerate(sorted(found)):
+        whose = path.relative_to(folder).parts[:-1][:1]
+        graded[whose] += not why
+        if whose and graded[whose] > MANY_FILES:
+            why = why or f"more than {MANY_FILES} files in one folder"
+        found[number] = path, why
+    return found
 
 
-def passed_over(inside: Path) -> str:
-    """Why a file is not graded, or ''."""
+def _passed_over(inside: Path) -> str:
     if any(part.startswith(".") for part in inside.parts):
         return "hidden"
     return "" if inside.suffix.lower() in names.SUFFIXES else "neither .ipynb nor .py"
-
-
-def left_out(folder: Path, out: Path) -> list[str]:
-    """The files that are not graded, a line each; the gradebook's own are not spoken of."""
-    own = {out, out.with_suffix(".json"), out.parent / "feedback"}
-    own = {os.path.abspath(path) for path in own}
-    lines = []
-    for path in files(folder):
-        inside, why = path.relative_to(folder), passed_over(path.relative_to(folder))
-        if why and not own & {os.path.abspath(path), os.path.abspath(path.parent)}:
-            lines.append(f"not graded: {names.shown(inside.as_posix())} ({why})")
-    return lines

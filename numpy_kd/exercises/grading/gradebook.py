@@ -9,14 +9,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from numpy_kd._files import write_text
+from numpy_kd._files import write_text, written_aside
 from numpy_kd.exercises.grading import names
 
 COLUMNS = (
@@ -27,56 +29,40 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 UNKNOWN = "unknown"
 
 
-class Gradebook:
-    """`out` (.csv), the same name with `.json`, and `feedback/` beside them.
+@contextmanager
+def opened(out, settings: dict, active=()) -> Iterator[Gradebook]:
+    """A gradebook to add records to: `out` (.csv), the same with `.json`, and `feedback/`.
 
     Raises `ValueError` or `OSError` at once where these cannot be written.
     """
+    out = Path(out)
+    if out.suffix.lower() != ".csv":
+        raise ValueError(f"out must end in .csv, got {out}")
+    with written_aside(out.with_suffix(".json")) as data, written_aside(out) as table:
+        book = Gradebook(table, out.parent / "feedback", settings, active)
+        yield book
+        table.seek(0)
+        table.truncate()  # which of two files counts is known only now
+        table.write(_csv([COLUMNS, *book.rows()]))
+        content = {"versions": versions(), "settings": settings, "submissions": book.records}
+        data.write(json.dumps(content, indent=1, ensure_ascii=True).encode() + b"\n")
 
-    def __init__(self, out, settings: dict, active=()):
-        self.out, self.settings, self.records, self.active = Path(out), settings, [], active
-        if self.out.suffix.lower() != ".csv":
-            raise ValueError(f"out must end in .csv, got {out}")
-        for path in self.files():
-            if path.is_dir():
-                raise ValueError(f"out must be a file to write, got {path}, which is a folder")
-        self.feedback = self.out.parent / "feedback"
-        self.feedback.mkdir(parents=True, exist_ok=True)
-        self._aside = self.out.with_name(f".{self.out.name}.{os.getpid()}.part")
-        self._table = self._aside.open("w", encoding="utf-8", newline="")
-        csv.writer(self._table, lineterminator="\n").writerow(COLUMNS)
 
-    def files(self) -> tuple[Path, Path]:
-        """The table and its JSON."""
-        return self.out, self.out.with_suffix(".json")
+class Gradebook:
+    """The records of all submissions; each is written down as it comes."""
+
+    def __init__(self, table: BinaryIO, feedback: Path, settings: dict, active):
+        self.settings, self.active, self.records = settings, active, []
+        self._table, self._feedback = table, feedback
+        self._table.write(_csv([COLUMNS]))
+        self._feedback.mkdir(parents=True, exist_ok=True)
 
     def add(self, record: dict) -> None:
         """Write down one submission's record; its `text` is for the student."""
-        write_text(self.feedback / record["feedback"], record.pop("text"))
+        write_text(self._feedback / record["feedback"], record.pop("text"))
         self.records.append(record)
-        writer = csv.writer(self._table, lineterminator="\n")
-        writer.writerows([safe_cell(value) for value in row] for row in _rows(record))
+        self._table.write(_csv(_rows(record)))
         self._table.flush()
-
-    def __enter__(self) -> Gradebook:
-        return self
-
-    def __exit__(self, kind, error, traceback) -> None:
-        """Give the files their names: at the end, or at a Ctrl-C with what there is."""
-        self._table.close()
-        if kind is None or issubclass(kind, KeyboardInterrupt):
-            content = {"versions": versions(), "settings": self.settings}
-            content["submissions"] = self.records
-            write_text(self.files()[1], json.dumps(content, indent=1, ensure_ascii=True) + "\n")
-            write_text(self.out, self.as_csv())
-        self._aside.unlink()
-
-    def as_csv(self) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([safe_cell(value) for value in row] for row in self.rows())
-        return text.getvalue()
 
     def rows(self) -> list[tuple]:
         """One row for each exercise of each submission; one for a file of no known sheet."""
@@ -156,6 +142,13 @@ def _rows(record: dict, counting=None) -> list[tuple]:
         status = "missing" if record["sha256"] else "error"
         rows.append((*who, UNKNOWN, "", 0, 0, status, "", "", "no", record["sha256"]))
     return rows
+
+
+def _csv(rows) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([safe_cell(value) for value in row] for row in rows)
+    return text.getvalue().encode("utf-8")
 
 
 def versions() -> dict[str, str]:

@@ -38,11 +38,15 @@ def _visible(c: str) -> str:
 def student(inside: Path) -> str:
     """Whose a submission is: the folder's name, or the file's without sheet and copy marks.
 
+    A folder that is called after a sheet is nobody's.
+
     >>> student(Path("bob/ex03.py")), student(Path("김 철수_ex01.ipynb")), student(Path("alex01.py"))
     ('bob', '김 철수', 'alex01')
     """
-    if len(inside.parts) > 1:
-        return shown(inside.parts[0])
+    for folder in inside.parts[:-1]:
+        if not SHEET.sub("", folder, count=1).strip(SEPARATORS) or folder in _titles():
+            continue
+        return shown(folder)
     stem = COPY.sub("", inside.stem) or inside.stem
     mark = SHEET.search(stem)
     if mark is None or stem in _titles():

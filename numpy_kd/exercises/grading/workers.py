@@ -6,122 +6,94 @@ it longer than any file may take, that is the file's own record, and another wor
 
 from __future__ import annotations
 
-import json
-import os
+import multiprocessing
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
+from queue import SimpleQueue
 
-import numpy_kd
 from numpy_kd.exercises.grading import grader, sandbox
 from numpy_kd.exercises.grading.grader import LOOK, Settings
-from numpy_kd.exercises.grading.sandbox import Found, Limits
+from numpy_kd.exercises.grading.sandbox import Found
 
-PROGRAM = f"import sys; sys.path.append(sys.argv[1]); from {__name__} import main; main()"
-MARGIN = 30  # seconds for reading and judging, beyond what a submission's processes may take
+SPAWN = multiprocessing.get_context("spawn")
+MARGIN = 60  # seconds to start, to read and to judge, beyond what a submission's processes may take
 
 
 def grade_all(
     paths: Sequence[Path], folder: Path, links, settings: Settings, jobs: int
 ) -> Iterator[dict]:
     """The records of all files, in their order, as they come."""
-    free: list[Worker] = [Worker(folder, links, settings) for _ in range(jobs)]
-    everybody = list(free)
+    workers = [Worker(folder, links, settings) for _ in range(min(jobs, len(paths)))]
+    free: SimpleQueue[Worker] = SimpleQueue()
+    for worker in workers:
+        worker.start()
+        free.put(worker)
 
     def one(path: Path) -> dict:
-        worker = free.pop()
+        worker = free.get()
         try:
             return worker.grade(path)
         finally:
-            free.append(worker)
+            free.put(worker)
 
-    pool = ThreadPoolExecutor(jobs)
+    pool = ThreadPoolExecutor(len(workers))
     try:
         yield from pool.map(one, paths)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        for worker in everybody:
-            worker.end()
+        for worker in workers:
+            worker.process.kill()
         pool.shutdown()
+        for worker in workers:
+            worker.end()  # one that has taken another's place by now, too
 
 
 class Worker:
-    """One process: paths in, records out, a line of JSON each."""
+    """One process, and the pipe to it: a path in, a record out."""
 
     def __init__(self, folder: Path, links, settings: Settings):
-        self._asked = {"folder": str(folder), "links": str(links), "settings": asdict(settings)}
-        self._folder, self._settings, self._process, self._over = folder, settings, None, False
+        self._arguments = folder, links, settings
+
+    def start(self) -> None:
+        self._pipe, there = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=work, args=(there, *self._arguments), daemon=True)
+        self.process.start()
+        there.close()  # its end is its own, so that its end is seen
 
     def grade(self, path: Path) -> dict:
         """The record of one file, whatever becomes of the process."""
-        with suppress(OSError):
-            if self._process is None or self._process.poll() is not None:
-                self._stop()
-                self._start()
-            watch = threading.Timer(self._settings.limits.together + MARGIN, self._process.kill)
-            watch.start()
-            try:
-                self._say(os.fsencode(path).hex())
-                line = self._process.stdout.readline()
-            finally:
-                watch.cancel()
-            if line.endswith(b"\n"):
-                return json.loads(line)
-        self._stop()
+        folder, _, settings = self._arguments
+        try:
+            self._pipe.send(path)
+            if self._pipe.poll(settings.limits.together + MARGIN):
+                return self._pipe.recv()
+        except (EOFError, OSError):
+            pass
+        self.end()
+        self.start()
         problem = f"it could not be graded (it ended the process that graded it); {LOOK}"
-        return grader.record_of(path, self._folder, self._settings, Found(problem=problem))
+        return grader.record_of(path, folder, settings, Found(problem=problem))
 
     def end(self) -> None:
-        """Stop for good."""
-        self._over = True
-        self._stop()
-
-    def _start(self) -> None:
-        if self._over:
-            raise OSError("no more files are graded")
-        package = Path(numpy_kd.__file__).parent.parent
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", PROGRAM, str(package)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # a Ctrl-C is for the grader
-        )
-        self._say(self._asked)
-
-    def _say(self, value) -> None:
-        self._process.stdin.write(json.dumps(value).encode() + b"\n")
-        self._process.stdin.flush()
-
-    def _stop(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            with suppress(OSError):
-                process.stdin.close()
-            process.stdout.close()
+        self.process.kill()
+        self.process.join()
+        self._pipe.close()
 
 
-def main() -> None:
+def work(pipe, folder: Path, links, settings: Settings) -> None:
     """What a worker does: grade the files that are named to it, until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the grader
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # it ends with the grader
-    lines, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # nothing but records goes there
-    asked = json.loads(lines.readline())
-    settings = asked["settings"]
-    settings = Settings(**{**settings, "limits": Limits(**settings["limits"])})
     with sandbox.closed_to_inspection():
-        for line in lines:
-            path = Path(os.fsdecode(bytes.fromhex(json.loads(line))))
-            record = grader.grade_file(path, Path(asked["folder"]), Path(asked["links"]), settings)
-            answers.write(json.dumps(record).encode() + b"\n")
-            answers.flush()
+        while True:
+            try:
+                path = pipe.recv()
+            except EOFError:
+                return
+            pipe.send(grader.grade_file(path, folder, links, settings))
