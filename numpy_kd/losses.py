@@ -15,14 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from numpy_kd import _checks
-from numpy_kd.probability import (
-    _finite,
-    _like,
-    _mean_under,
-    _quietly,
-    _softmax_and_log,
-    _within,
-)
+from numpy_kd.probability import _finite, _like, _mean_under, _quietly, _softmax_and_log, _within
 
 Loss = tuple[float, np.ndarray]
 
@@ -186,7 +179,7 @@ def hinton_loss(
     parts = _checks.flag("parts", parts)
     y, counts = _labels_that_count(labels, labelled, hard_weight, z)
 
-    soft, hard, dlogits = 0.0, 0.0, None
+    soft, hard, dlogits = 0.0, 0.0, np.zeros_like(z)
     if soft_weight > 0:
         q, log_q = _softmax_and_log(z, T)
         p, log_p = _softmax_and_log(v, T)
@@ -201,9 +194,8 @@ def hinton_loss(
         rows = np.arange(len(z))
         hard = hard_weight * _mean(np.where(counts, -log_q[rows, y], 0))
         q[rows, y] -= 1
-        q = np.where(counts[:, None], _within(hard_weight / len(z), z.dtype) * q, 0)
-        dlogits = q if dlogits is None else dlogits + q
-    dlogits = np.zeros_like(z) if dlogits is None else dlogits
+        q *= _within(hard_weight / len(z), z.dtype)
+        dlogits = dlogits + np.where(counts[:, None], q, 0)
     return ({"soft": soft, "hard": hard} if parts else soft + hard), dlogits
 
 
