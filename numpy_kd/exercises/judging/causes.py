@@ -94,7 +94,8 @@ def _diagnosed(exercise: Exercise, calls: list[Seen]) -> tuple[str, str]:
     found = [row for row in formulas if all(row.fits(case) for case in cases)]
     if len(found) != 1:
         return "", ""
-    return found[0].name, f"{', '.join(dict.fromkeys(names))}: {found[0].sentence}."
+    (row,), where = found, " and ".join(dict.fromkeys(names))
+    return row.name, f"{where}: {row.name}: {row.sentence}."
 
 
 def _comparable(got, right) -> bool:
