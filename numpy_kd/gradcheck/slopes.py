@@ -133,7 +133,7 @@ class Function:
             for j in still:
                 for side, sign in enumerate((1, -1)):
                     steps[side, j, k], values[side, j, k] = self._step(lines[j], sign * t)
-            if k < 2:
+            if k < 3:
                 continue
             part = np.s_[:, still, : k + 1]
             found[:, still] = best = self._read(values[part], steps[part])
@@ -158,9 +158,10 @@ class Function:
         noise = NOISES * np.fmax(self.noise, EPS * np.abs(values).max(axis=0)) / steps[0]
         both = (values[0] - values[1]) / steps.sum(axis=0)
         best = _windows(both, right - left, EVEN, ODD, noise)
-        for side in (right, left):  # at the edge of the domain there is but one side
+        lonely = ~np.isfinite(both).any(axis=1)
+        for side in (right, left) if lonely.any() else ():  # the edge of the domain: one side
             edge = _windows(side, np.zeros_like(side), ALL, ALL, 2 * noise)
-            best = np.where(np.isfinite(both).any(axis=1) | (best[1] <= edge[1]), best, edge)
+            best = np.where(lonely & (edge[1] < best[1]), edge, best)
         return best
 
     # --- the complex step -------------------------------------------------------------------
