@@ -132,7 +132,8 @@ def check_gradient(
     """
     _checks.one_of("level", level, LEVELS)
     _checks.one_of("method", method, ("auto", "complex", "richardson"))
-    _checks.one_of("order", order, (1, 2))
+    if not isinstance(order, int) or order not in (1, 2):
+        raise ValueError(f"order must be one of 1, 2, got {_checks.shown(order)}")
     if tolerance is not None:
         tolerance = _checks.positive("tolerance", tolerance)
     rng, params = _checks.generator("rng", rng), Parameters(x, name, blocks)
