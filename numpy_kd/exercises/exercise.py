@@ -104,7 +104,7 @@ class Exercise:
     `uses` names the functions that may be called; `quantities` gives the numbers that the
     arguments of a call hold (T, B, N, weights), for the diagnosis; `slope` gives a scalar
     functions, each with a point and which result is its gradient there, for the complex step;
-    `context` gives what `numpy_kd.diagnosis` may know of a call, where a result is a gradient.
+    `context` gives what `numpy_kd.mistakes` may know of a call, where a result is a gradient.
     """
 
     name: str

@@ -127,6 +127,7 @@ class Workers:
         self._processes = cores if processes is None else _checks.count("processes", processes)
         self._given, self._executor, self._progress = folder, executor, progress
         self.source = None if source is None else os.path.abspath(source)
+        self._epochs = 0
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -156,7 +157,8 @@ class Workers:
         jobs = list(jobs)
         if len({job.name for job in jobs}) < len(jobs):
             raise ValueError("jobs must have different names, as their files have")
-        self._bar.total += sum(job.epochs for job in jobs)
+        self._epochs += sum(job.epochs for job in jobs)
+        self._bar.total = self._epochs
         self._bar.refresh()
         results = {}
         for job, result in self._each(sorted(jobs, key=lambda job: job.length, reverse=True)):

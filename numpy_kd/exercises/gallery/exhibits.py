@@ -1,4 +1,4 @@
-"""The gallery of broken distillers: ten exhibits to be found out, and repaired.
+"""The gallery of broken distillers: fifteen exhibits to be found out, and repaired.
 
 Each is an exercise whose first usual mistake is the exhibit itself, handed in unrepaired.
 """
