@@ -356,7 +356,9 @@ class Notebook:
 
     def _reached(self, function, names: dict) -> set[str]:
         """The notebook's names that a function uses, and those that these use."""
-        reached, waiting, classes = set(), [function], {Library}
+        reached: set[str] = set()
+        classes: set[type] = {Library}
+        waiting = [function]
         while waiting and len(reached) < MANY_NAMES:
             value = waiting.pop()
             if isinstance(value, functools.partial):

@@ -7,8 +7,8 @@ sentence that sends somebody the wrong way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def _diagnosed(exercise: Exercise, calls: list[Seen]) -> tuple[str, str]:
                 says_itself = says_itself and _is_a_multiple(got, right)
     if says_itself:
         return "", ""
-    formulas = (row for row in mistakes.CAUSES if row.stage == "formula")
+    formulas: Iterator[Any] = (row for row in mistakes.CAUSES if row.stage == "formula")
     found = [row for row in formulas if all(row.fits(case) for case in cases)]
     if len(found) != 1:
         return "", ""
