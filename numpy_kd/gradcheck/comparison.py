@@ -225,7 +225,7 @@ class Comparison:
             given[i] = value
         few = 2 * len(entries) <= np.count_nonzero(given[where])
         rest = missing(self.function.everywhere(line[0]))
-        return tuple(entries), few and bool(abs(rest) <= tolerance)
+        return tuple(entries), bool(few and abs(rest) <= tolerance)
 
     def _guess_right(self, name, line, miss) -> None:
         """The true gradient, if it is a multiple of the given one."""
