@@ -45,7 +45,8 @@ class Comparison:
         eps = float(np.finfo(np.float32 if _of_float32(gradient) else dtype).eps)
         self.coarse = COARSE * eps if eps > EPS else 0.0
         self.sizes, self.everything = function.sizes, np.arange(len(gradient))
-        self.right, self.kinks = {}, []
+        self.right: dict = {}
+        self.kinks: list = []
         largest = np.abs(gradient * self.sizes).max()
         self.rounding = max(ROUNDINGS * EPS * largest, 4 * function.noise)
 
@@ -198,7 +199,8 @@ class Comparison:
         other, and follow the larger: one entry of P in log2(P) steps.
         """
         where, shape = self.blocks[name]
-        given, entries = self.gradient.copy(), []
+        given = self.gradient.copy()
+        entries: list[Entry] = []
 
         def missing(part):
             return self.function.along(part, confirm=False)[0] - given[part[0]] @ part[1]
@@ -206,10 +208,10 @@ class Comparison:
         while abs(miss) > tolerance and len(entries) < 5:
             (indices, amounts), rest = line, miss
             while len(indices) > 1:
-                half = len(indices) // 2
-                first = missing((indices[:half], amounts[:half]))
+                middle = len(indices) // 2
+                first = missing((indices[:middle], amounts[:middle]))
                 left = abs(first) >= abs(rest - first)
-                half = slice(half) if left else slice(half, None)
+                half = slice(middle) if left else slice(middle, None)
                 indices, amounts, rest = (
                     indices[half],
                     amounts[half],
@@ -222,7 +224,8 @@ class Comparison:
             miss -= (value - given[i]) * amounts[0]
             given[i] = value
         few = 2 * len(entries) <= np.count_nonzero(given[where])
-        return tuple(entries), few and abs(missing(self.function.everywhere(line[0]))) <= tolerance
+        rest = missing(self.function.everywhere(line[0]))
+        return tuple(entries), bool(few and abs(rest) <= tolerance)
 
     def _guess_right(self, name, line, miss) -> None:
         """The true gradient, if it is a multiple of the given one."""

@@ -90,7 +90,8 @@ class GradientReport:
 
     @property
     def verdict(self) -> str:
-        verdicts = [part.verdict for part in (*self.blocks, *self.problems)]
+        verdicts = [block.verdict for block in self.blocks]
+        verdicts += [problem.verdict for problem in self.problems]
         return max(verdicts, key=VERDICTS.index, default="inconclusive")
 
     @property

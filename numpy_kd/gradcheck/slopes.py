@@ -247,7 +247,7 @@ class Function:
 
     def along(self, line, confirm: bool = True) -> np.ndarray:
         """(value, error, jump) of the slope along one line, by the method chosen."""
-        none = None if confirm else lambda slope: []
+        none: Callable | None = None if confirm else lambda slope: []
         ways = {"complex": lambda lines: self._complex(lines, self.differences, none)}
         ways |= {"richardson": self.differences, "central": self._pairs}
         return ways[self.method]([line])[:, 0]
