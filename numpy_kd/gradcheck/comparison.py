@@ -57,13 +57,9 @@ class Comparison:
             self._judge(name, self.everything[where]) for name, (where, _) in self.blocks.items()
         ]
 
-    def _judge(self, name, indices) -> Block:
-        """The verdict on these entries of a block, which are all of it or some."""
-        (where, shape), given, sizes = (
-            self.blocks[name],
-            self.gradient[indices],
-            self.sizes[indices],
-        )
+    def _slopes(self, indices):
+        """(slopes, miss, tolerance, below) of these entries: which lie below the whole's rounding."""
+        given, sizes = self.gradient[indices], self.sizes[indices]
         value, error, jump = self.function.each(indices)
         miss, rough = np.abs(given - value), _coarse(value, self.coarse)
         tolerance = np.maximum(np.maximum(self.tolerance * np.abs(value), error), rough)
@@ -72,18 +68,24 @@ class Comparison:
                 line = self.function.axes(indices[[k]])[0]
                 error[k] = max(error[k], self.function.rounding(line) / sizes[k])
             tolerance = np.maximum(tolerance, error)
-        off = miss > np.where(jump == 0, CLEAR, 1.05) * tolerance
-        off |= self._no_subgradient(indices, jump)
-        below = np.abs(given) * sizes <= self.rounding
+        return (value, error, jump), miss, tolerance, np.abs(given) * sizes <= self.rounding
+
+    def _judge(self, name, indices) -> Block:
+        """The verdict on these entries of a block, which are all of it or some."""
+        (where, shape), given, sizes = (
+            self.blocks[name],
+            self.gradient[indices],
+            self.sizes[indices],
+        )
+        (value, error, jump), miss, tolerance, below = self._slopes(indices)
         nothing = (np.abs(value) <= error) & (jump == 0)
-        off &= ~(nothing & below)
+        off = miss > np.where(jump == 0, CLEAR, 1.05) * tolerance
+        off = (off | self._no_subgradient(indices, jump)) & ~(nothing & below)
+        small = (error * sizes <= VOUCH * np.median(np.abs(value * sizes))) | below
+        said = (error <= VOUCH * np.abs(value)) | small | (jump != 0)
+        vague = ~off & ((miss > tolerance) & (jump == 0) & ~(nothing & below) | ~said)
         places = [located(name, i - self.everything[where][0], shape) for i in indices]
         self.kinks += [places[k] for k in np.flatnonzero(jump)]
-        zero = nothing & ((np.abs(given) <= error) | below)
-        small = error * sizes <= VOUCH * np.median(np.abs(value * sizes))
-        small |= below
-        said = (error <= VOUCH * np.abs(value)) | small | (jump != 0)
-        vague = ~off & ((miss > tolerance) & (jump == 0) | ~said)
         scale = np.abs(value).max()
         relative = miss[jump == 0].max(initial=0) / scale if scale else float(miss.any())
         verdict, note = "ok", "float32" if self.coarse else ""
@@ -93,10 +95,9 @@ class Comparison:
                 verdict, note = "inconclusive", "some array is float32"
             elif (off & (jump != 0)).any():
                 note = "no subgradient at a kink"
-        elif (zero & (small | (given == 0))).all():
-            exactly = not value.any() and not given.any()
-            verdict, note = "dead", "exactly zero, both" if exactly else "zero up to rounding, both"
-            relative = 0.0
+        elif (nothing & ((np.abs(given) <= error) | below) & (small | (given == 0))).all():
+            verdict, note = "dead", "zero up to rounding, both"
+            note, relative = note if value.any() or given.any() else "exactly zero, both", 0.0
         elif vague.any():
             k = int(np.argmax(np.where(vague, error * sizes, -1)))
             verdict, note = (
