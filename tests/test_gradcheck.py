@@ -140,7 +140,7 @@ def test_auto_keeps_the_complex_step_where_only_the_differences_are_poor():
     """A gradient of 1e-12 beside a value of 1 drowns in the rounding of any difference."""
     T = 1e6
     result = differentiate(lambda z: kd.soft_cross_entropy_loss(z, V, temperature=T)[0], Z)
-    right = kd.soft_cross_entropy_loss(Z, V, temperature=T)[1]
+    right = kd.logit_gradient(Z, V, T) / len(Z)  # to its last digits, unlike the loss's own
     assert result.method == "complex"
     assert np.abs(result.gradient - right).max() < 1e-12 * np.abs(right).max()
 
@@ -177,7 +177,7 @@ def test_unknown_words():
     for scale in (-1.0, np.zeros(3)):
         with pytest.raises(ValueError, match="scale must be positive"):
             check_gradient(smooth, SMOOTH, SMOOTH, scale=scale)
-    with pytest.raises(ValueError, match="order must be one of 1, 2"):
+    with pytest.raises(ValueError, match="order must be 1 or 2"):
         check_gradient(smooth, SMOOTH, SMOOTH, order=3)
 
 
