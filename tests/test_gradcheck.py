@@ -140,9 +140,10 @@ def test_auto_keeps_the_complex_step_where_only_the_differences_are_poor():
     """A gradient of 1e-12 beside a value of 1 drowns in the rounding of any difference."""
     T = 1e6
     result = differentiate(lambda z: kd.soft_cross_entropy_loss(z, V, temperature=T)[0], Z)
-    right = kd.logit_gradient(Z, V, T) / len(Z)  # to its last digits, unlike the loss's own
+    right = kd.logit_gradient(Z, V, T) / len(Z)
     assert result.method == "complex"
-    assert np.abs(result.gradient - right).max() < 1e-12 * np.abs(right).max()
+    kept = 10 * T * np.finfo(float).eps  # what the loss itself has left at this temperature
+    assert np.abs(result.gradient - right).max() < kept * np.abs(right).max()
 
 
 @pytest.mark.parametrize(
