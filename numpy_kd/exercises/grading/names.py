@@ -14,7 +14,9 @@ from numpy_kd.exercises import catalogue
 from numpy_kd.exercises.sheet_notebooks import file_name
 
 SUFFIXES = (".ipynb", ".py")
-SHEET = re.compile(r"(?<![^\W_])(?:ex(?:ercises?)?|sheet)[ _-]?0?([1-9]\d?)(?![0-9])", re.IGNORECASE)
+SHEET = re.compile(
+    r"(?<![^\W_])(?:ex(?:ercises?)?|sheet)[ _-]?0?([1-9]\d?)(?![0-9])", re.IGNORECASE
+)
 COPY = re.compile(r"^copy of[ _]|(?:[ _-]*(?:copy(?:[ _-]?\d+)?|\(\d+\)))+$", re.IGNORECASE)
 SEPARATORS = " _-.,"
 PLAIN = 50  # characters of a feedback's name that come from the file's
