@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -122,10 +123,14 @@ COSTS = {
     "KL of standardised logits": Cost("standardized_kl_loss", 2),
     "KL 0.9, labels 0.1": Cost("hinton_loss", 0, {"soft_weight": 0.9, "hard_weight": 0.1}),
 }
-ON_MNIST = ("labels alone", "KL(p || q)", "KL(q || p)", "Jensen-Shannon, 1/2", "DKD, 1 and 8")
-ON_MNIST += ("correlation (DIST)",)
-AGAIN = ("KL(q || p)", "Jensen-Shannon, 1/2", "total variation", "logits", "DKD, 1 and 8")
-AGAIN += ("correlation (DIST)",)  # costs that are tried on moved images too
+ON_MNIST = (
+    *("labels alone", "KL(p || q)", "KL(q || p)", "Jensen-Shannon, 1/2", "DKD, 1 and 8"),
+    "correlation (DIST)",
+)
+AGAIN = (  # costs that are tried on moved images too
+    *("KL(q || p)", "Jensen-Shannon, 1/2", "total variation", "logits", "DKD, 1 and 8"),
+    "correlation (DIST)",
+)
 REFERENCE = "KL(p || q)"  # whose rate and T the other sections take
 
 
@@ -145,7 +150,7 @@ def run(
     Returns what `compare` does, on the digits, and under "mnist" the confirmation on MNIST, where
     MNIST is there.
     """
-    how = {"processes": processes, "executor": executor, "progress": progress}
+    how: dict[str, Any] = {"processes": processes, "executor": executor, "progress": progress}
     with Workers(folder, source=data, **how) as workers:
         result = compare(settings, workers)
         try:
@@ -166,7 +171,7 @@ def compare(settings: Settings, workers: Workers) -> dict:
     table = _Table(settings, workers)
     table.teach()
     costs = COSTS if settings.data == "digits" else {title: COSTS[title] for title in ON_MNIST}
-    result = {"settings": asdict(settings), "costs": table.rows(costs)}
+    result: dict[str, Any] = {"settings": asdict(settings), "costs": table.rows(costs)}
     result["views"] = table.views(costs)
     if settings.data == "digits":
         result |= {
@@ -210,7 +215,8 @@ class _Table:
         self.settings, self.workers = settings, workers
         self.chosen: dict[str, dict] = {}
         self.searched: dict[str, list[dict]] = {}
-        self.fits, self.teacher = 0, {}
+        self.fits = 0
+        self.teacher: dict[str, dict] = {}
         digits = settings.data == "digits"
         self.prefix = "" if digits else f"{settings.data}-"  # of the names of its files
         data = parts.digits_for_testing() if digits else parts.mnist_for_testing(workers.source)
@@ -246,7 +252,7 @@ class _Table:
     def views(self, costs: dict[str, Cost]) -> dict:
         """What the teacher is asked about: the row as it was, or as the student sees it."""
         s = self.settings
-        moved = {"jitter": s.jitter}
+        moved: dict[str, Any] = {"jitter": s.jitter}
         student = self._student(COSTS[REFERENCE])
         rows = {
             "labels, moved": replace(self._student(COSTS["labels alone"]), **moved),
@@ -282,7 +288,10 @@ class _Table:
         T = self.chosen[REFERENCE]["temperature"]
         student = self._student(COSTS[REFERENCE])
         weights = replace(student, loss=f"{HERE}.weighted_labels_loss", settings={})
-        smooth = {"loss": "experiments.jobs.smoothed_labels_loss", "settings": {"smoothing": 0.1}}
+        smooth: dict[str, Any] = {
+            "loss": "experiments.jobs.smoothed_labels_loss",
+            "settings": {"smoothing": 0.1},
+        }
         rows = {
             "wrong classes flattened": replace(
                 student, answers=f"{HERE}.flattened", answers_settings={"temperature": T}
@@ -416,7 +425,12 @@ class _Table:
 
     def _job(self, name: str, **how) -> Student:
         s = self.settings
-        fixed = {"rows": s.images, "drawn": True, "batch_size": s.batch_size, "epochs": s.epochs}
+        fixed: dict[str, Any] = {
+            "rows": s.images,
+            "drawn": True,
+            "batch_size": s.batch_size,
+            "epochs": s.epochs,
+        }
         fixed |= {"optimizer": "SGD", "optimizer_settings": {"momentum": 0.9}}
         return Student(name=name, data=f"{HERE}.{s.data}_for_testing", **(fixed | how))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,7 +24,7 @@ MARGIN = 60  # seconds to start, to read and to judge, beyond what a submission'
 
 def grade_all(
     paths: Sequence[Path], folder: Path, links, settings: Settings, jobs: int
-) -> Iterator[dict]:
+) -> Generator[dict, None, None]:
     """The records of all files, in their order, as they come."""
     workers = [Worker(folder, links, settings) for _ in range(min(jobs, len(paths)))]
     free: SimpleQueue[Worker] = SimpleQueue()

@@ -108,7 +108,7 @@ def encode(value: object, arrays: list) -> dict:
     return {"other": type(value).__name__}
 
 
-def decode(code: object, arrays: list, depth: int = 0) -> object:
+def decode(code: object, arrays: list, depth: int = 0) -> Any:
     """The value again; numbers come back as Python numbers, other types as `Other`."""
     if not isinstance(code, dict) or len(code) != 1 or depth > DEPTH:
         raise ProtocolError("a value that is not one")
