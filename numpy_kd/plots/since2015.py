@@ -119,10 +119,10 @@ def costs_and_views(result: dict, ax):
     costs = {title: row["errors"] for title, row in result["costs"].items()}
     names = {t: "consistent" if t == KL else f"{t}, consistent" for t in costs}
     consistent = {t: result["views"].get(name, {}).get("errors") for t, name in names.items()}
-    mean_errors(costs, ax, BLUE, "images as they are", -0.12)
+    mean_errors(costs, ax, BLUE, "as they are", -0.12)
     mean_errors(consistent, ax, GREEN, offset=0.12)  # labels alone have no teacher to ask
-    ax.errorbar([], [], fmt="o", ms=4, color=GREEN, label="images moved, the teacher asked again")
-    ax.legend(loc="lower right", fontsize=8)
+    ax.errorbar([], [], fmt="o", ms=4, color=GREEN, label="moved, asked again")
+    ax.legend(loc="center right", fontsize=8, title="images", frameon=False)
     ax.axvline(np.mean(costs[KL]), color=BLUE, lw=0.8, ls=":")
     ax.set_xlabel(f"errors of {result['test_images']:,} test images")
     return ax
