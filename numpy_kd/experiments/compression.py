@@ -234,7 +234,10 @@ def sizes(s: Settings, repeats: int = 9) -> dict:
     x = np.zeros((1000, 16), np.float32)
     members = [MLP((16, *s.member_hidden, CLASSES), seed=k) for k in range(s.members)]
     found = {}
-    networks = {"the ensemble": Ensemble(members), "student": MLP((16, *s.hidden, CLASSES), seed=0)}
+    networks: dict[str, MLP | Ensemble] = {
+        "the ensemble": Ensemble(members),
+        "student": MLP((16, *s.hidden, CLASSES), seed=0),
+    }
     for name, network in networks.items():
         times = []
         for _ in range(repeats):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -110,7 +110,8 @@ def sound(speakers: tuple[str, ...], every: int, test_every: int, source: str | 
         spoken_frames(tested, every=test_every, per_digit=PER_DIGIT),
     ]
     scaler = StandardScaler().fit(parts[0].x)
-    return Sound(*(part._replace(x=scaler.transform(part.x)) for part in parts), tested.digits)
+    train, held_out, judged = (part._replace(x=scaler.transform(part.x)) for part in parts)
+    return Sound(train, held_out, judged, tested.digits)
 
 
 @dataclass(frozen=True)
@@ -140,16 +141,15 @@ class Network:
         sizes = (x.shape[1], *s.hidden, DIGITS * PER_DIGIT)
         network = MLP(sizes, seed=stream(WEIGHTS))
         steps = self.epochs * -(-len(x) // s.batch_size)
-        how = {"epochs": self.epochs, "batch_size": s.batch_size, "rng": stream(ORDER)}
+        how: dict[str, Any] = {"epochs": self.epochs, "batch_size": s.batch_size}
         how |= {"optimizer": Adam(), "schedule": schedules.cosine(s.rate, steps)}
-        how |= {"progress": False, "checkpoint": checkpoint}
+        how |= {"progress": False, "checkpoint": checkpoint, "rng": stream(ORDER)}
         if self.temperature is None:
             fit(network, x, labels, loss=cross_entropy_loss, **how)
         else:
-            weights = {"soft_weight": 1.0, "hard_weight": s.hard_weight}
             T = self.temperature
-            answers = teacher.logits(x, temperature=T)
-            distill(network, answers, x, labels, temperature=T, **weights, **how)
+            how |= {"temperature": T, "soft_weight": 1.0, "hard_weight": s.hard_weight}
+            distill(network, teacher.logits(x, temperature=T), x, labels, **how)
         return {"parameters": network.num_parameters} | judged(network, data), network
 
 
