@@ -34,7 +34,7 @@ _NAMES_OF = {
         "jensen_shannon_loss",
         "total_variation_loss",
     ),
-    "gradcheck": ("assert_gradient", "check_gradient", "check_network", "numerical_gradient"),
+    "gradcheck": ("assert_gradient", "check_gradient", "numerical_gradient"),
     "limits": (
         "high_temperature_gradient",
         "logit_gradient",
@@ -53,6 +53,7 @@ _NAMES_OF = {
     ),
     "metrics": ("paired_difference",),
     "mlp": ("MLP",),
+    "network_check": ("check_network",),
     "optimizers": ("SGD", "Adam"),
     "probability": (
         "cross_entropy",
@@ -97,6 +98,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd import losses as losses
     from numpy_kd import metrics as metrics
     from numpy_kd import mlp as mlp
+    from numpy_kd import network_check as network_check
     from numpy_kd import notebook as notebook
     from numpy_kd import optimizers as optimizers
     from numpy_kd import plots as plots
@@ -131,7 +133,6 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.f_divergences import total_variation_loss as total_variation_loss
     from numpy_kd.gradcheck import assert_gradient as assert_gradient
     from numpy_kd.gradcheck import check_gradient as check_gradient
-    from numpy_kd.gradcheck import check_network as check_network
     from numpy_kd.gradcheck import numerical_gradient as numerical_gradient
     from numpy_kd.limits import high_temperature_gradient as high_temperature_gradient
     from numpy_kd.limits import logit_gradient as logit_gradient
@@ -147,6 +148,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.losses import soft_target_loss as soft_target_loss
     from numpy_kd.metrics import paired_difference as paired_difference
     from numpy_kd.mlp import MLP as MLP
+    from numpy_kd.network_check import check_network as check_network
     from numpy_kd.optimizers import SGD as SGD
     from numpy_kd.optimizers import Adam as Adam
     from numpy_kd.probability import cross_entropy as cross_entropy

@@ -68,9 +68,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _notebooks(options):
-    from numpy_kd import notebooks_command  # needs jupyter
+    from numpy_kd import course_notebooks  # needs jupyter
 
-    yield from notebooks_command.command(options.folder, options.names, options.write)
+    yield from course_notebooks.command(options.folder, options.names, options.write)
 
 
 if __name__ == "__main__":

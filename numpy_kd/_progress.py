@@ -18,7 +18,7 @@ def bar(total: int | None = None, *, shown: bool | None = None, **options) -> An
     if shown is None and visible:
         shown = "ipykernel" in sys.modules or stream.isatty()
     if not (shown and visible):
-        return _NoBar()
+        return _NoBar(total)
     from tqdm.auto import tqdm
 
     return tqdm(total=total, **options)
@@ -27,7 +27,8 @@ def bar(total: int | None = None, *, shown: bool | None = None, **options) -> An
 class _NoBar:
     """What is used like a bar where there is none."""
 
-    total: int = 0
+    def __init__(self, total: int | None):
+        self.total = total
 
     def update(self, n: int = 1) -> None:
         pass

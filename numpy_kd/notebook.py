@@ -1,4 +1,4 @@
-"""What the course notebooks share: showing the library's own code, and sliders with a still twin."""
+"""What stands in the course notebooks: the library's own code shown, and sliders with a still twin."""
 
 from __future__ import annotations
 

@@ -50,6 +50,8 @@ PY = {
         "from __future__ import annotations\nfrom typing import Optional\n" + NP, T="Optional[float]"
     ),
     "annotations of another library": annotated(NP + "import torch\n", z="torch.Tensor"),
+    "wrapped below an annotation": annotated(NP + "import torch\n", z="torch.Tensor")
+    + "inner = softmax\ndef softmax(*a):\n    return inner(*a)\n",
     "annotations that are nowhere": annotated("from __future__ import annotations\n" + NP, z="Array"),
     "numpy.typing": annotated("import numpy.typing as npt\n" + NP, z="npt.NDArray[np.float64]"),
     "import numpy.typing": annotated(NP + "import numpy.typing\n", z="numpy.typing.ArrayLike"),

@@ -346,6 +346,16 @@ def test_a_wrong_helper_is_charged_once(links, tmp_path):
     assert graded(BAD_SOFTMAX, links, tmp_path)[1]["points"] == 0
 
 
+def test_only_helpers_that_are_called_are_replaced(links, tmp_path):
+    code = "def log_softmax(z, T=1.0):\n    return z\n" + BAD_SOFTMAX + ON_TOP
+    assert graded(code, links, tmp_path, "soften")[1]["substituted"] == ("softmax",)
+    for around in (
+        "import functools\nsoften = functools.partial(soften)\n",
+        "class Soft:\n    def __call__(self, p, T):\n        return softmax(np.log(p), T)\nsoften = Soft()\n",
+    ):
+        assert graded(code + around, links, tmp_path, "soften")[1]["substituted"] == ("softmax",)
+
+
 def test_a_helper_that_ends_the_process_is_charged_once(links, tmp_path):
     code = "import os\ndef softmax(z, T=1.0):\n    os._exit(0)\n" + ON_TOP
     record, verdict = graded(code, links, tmp_path, "soften")
@@ -595,7 +605,7 @@ def test_which_sheet_a_file_answers(path, metadata, code, sheets):
     text = as_notebook(code, metadata={"numpy_kd": {"sheet": metadata}}).encode()
     read = submission.read(text, ".ipynb", tuple(catalogue.EXERCISES))
     own = tuple(getattr(node, "name", "") for node, _ in read.statements)
-    found = Found(sheet=read.sheet, own=tuple(name for name in catalogue.EXERCISES if name in own))
+    found = Found(sheet=read.sheet, own={name: () for name in catalogue.EXERCISES if name in own})
     answered, note = grader.sheets_of("", Path(path), found)
     assert [sheet.key for sheet in answered] == sheets
     assert bool(note) == (path == "ann_ex03.py" and code == GOOD)
@@ -657,6 +667,7 @@ def small_class(tmp_path_factory):
         "cho/ex01_done.py": GOOD + ON_TOP + "x = 1 / 0  # <b>hello</b>\n",
         "cho/ex01_done-Copy1.PY": BAD_SOFTMAX,
         "dan/ex01.ipynb": as_notebook(GOOD),
+        "eli.py": honest_files.PY["uncountable"] + "raise ValueError({'a', 'b', 'c', 'd'})\n",
         "dan__ex01.ipynb": as_notebook(BAD_SOFTMAX),
         ".ipynb_checkpoints/ann.py": GOOD,
         "notes.txt": "not a submission",
@@ -681,7 +692,7 @@ def table(folder) -> list[dict]:
 
 def test_two_runs_give_the_same_bytes(small_class):
     assert outputs(small_class / "one") == outputs(small_class / "two")
-    assert len(outputs(small_class / "one")) == 2 + 7
+    assert len(outputs(small_class / "one")) == 2 + 8
 
 
 def test_regrading_gives_the_same_bytes(small_class, capsys):

@@ -15,27 +15,25 @@ TESTS = Path(__file__).parent
 
 FLOORS = [
     {"_checks", "_files", "_progress"},  # the ground, which every floor may stand on
-    {"_gradcheck"},  # the cellar: what one file of the ground floor is made of
-    {"diagnosis"},
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
-    {"losses", "limits", "metrics", "layers"},
+    {"losses", "limits", "metrics", "layers", "mistakes"},
     {"f_divergences"},
     {"decoupled", "standardized"},
     {"mlp"},
-    {"checkpoint"},
+    {"network_check", "checkpoint"},
     {"training", "transfer"},
     {"distillation"},
     {"specialists"},
     {"experiments"},
     {"plots", "exercises"},
     {"notebook"},
-    {"notebooks_command"},
+    {"course_notebooks"},
     {"experiments_command"},
     {"__main__"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 # inside one of these, files may import each other
-PACKAGES = {"_gradcheck", "datasets", "experiments", "exercises", "plots"}
+PACKAGES = {"gradcheck", "datasets", "experiments", "exercises", "plots"}
 # the exercises' wings, from the ground up: what judges knows nothing of processes
 WINGS = [
     {"exercise"},
@@ -174,7 +172,7 @@ def test_every_room_with_a_door_can_be_reached_from_the_package():
         "checkpoint",
         "diagnosis",
         "experiments_command",
-        "notebooks_command",
+        "course_notebooks",
     }  # parts of another room
     assert {name for name in rooms if not name.startswith("_")} - hidden <= set(kd._NAMES_OF)
 
@@ -250,7 +248,7 @@ def test_public_functions_of_the_library_have_an_example(path):
         "experiments",
         "exercises",
         "__main__",
-        "notebooks_command",
+        "course_notebooks",
         "experiments_command",
     }:
         return  # commands and tasks: tried by their own tests

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from numpy_kd import _files, initializers
-from numpy_kd.gradcheck import assert_gradient, check_network
+from numpy_kd.gradcheck import assert_gradient
 from numpy_kd.layers import BatchNorm, Dropout, Linear, ReLU, Sigmoid, Tanh
 from numpy_kd.mlp import MLP
+from numpy_kd.network_check import check_network
 from numpy_kd.optimizers import SGD, Adam
 
 SIZES = (5, 7, 6, 3)

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 import numpy_kd
-from numpy_kd.notebooks_command import course, differences, normalised, run_all, to_text
+from numpy_kd.course_notebooks import course, differences, normalised, run_all, to_text
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = course(FOLDER)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,7 @@ class Exercise:
     `uses` names the functions that may be called; `quantities` gives the numbers that the
     arguments of a call hold (T, B, N, weights), for the diagnosis; `slope` gives a scalar
     functions, each with a point and which result is its gradient there, for the complex step;
-    `context` gives what `numpy_kd.diagnosis` may know of a call, where a result is a gradient.
+    `context` gives what `numpy_kd.mistakes` may know of a call, where a result is a gradient.
     """
 
     name: str
@@ -166,5 +167,6 @@ def _copy(value):
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, np.random.Generator):
-        return np.random.default_rng(value.bit_generator.seed_seq.entropy)
+        seeds: Any = value.bit_generator.seed_seq
+        return np.random.default_rng(seeds.entropy)
     return value

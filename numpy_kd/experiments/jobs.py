@@ -17,7 +17,7 @@ import signal
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -166,7 +166,7 @@ class Workers:
             self._bar.update(job.epochs)
         return [results[job.name] for job in jobs]
 
-    def train_groups(self, groups: dict[str, Any]) -> dict[str, list[dict]]:
+    def train_groups(self, groups: Mapping[str, Sequence[Any]]) -> dict[str, list[dict]]:
         """The results of one round, under the titles of its jobs."""
         results = iter(self.train([job for jobs in groups.values() for job in jobs]))
         return {title: [next(results) for _ in jobs] for title, jobs in groups.items()}

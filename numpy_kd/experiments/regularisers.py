@@ -200,13 +200,17 @@ class Run:
         loss: Callable = losses.cross_entropy_loss
         targets = labels
         if self.temperature is not None:
-            soft: dict[str, Any] = {"temperature": self.temperature, "soft_weight": 1.0}
-            loss = functools.partial(losses.hinton_loss, hard_weight=0.0, **soft)
+            loss = functools.partial(
+                losses.hinton_loss, temperature=self.temperature, soft_weight=1.0, hard_weight=0.0
+            )
             targets = teacher.logits(x)
         seen = {"train": (x, labels), "held_out": data[2:4], "test": data[4:6]}
         curve: dict = {"epochs": [], **{part: [] for part in seen}}
-        how: dict[str, Any] = {"loss": loss, "batch_size": self.data.batch_size}
-        how["schedule"] = self.data.rate
+        how: dict[str, Any] = {
+            "loss": loss,
+            "batch_size": self.data.batch_size,
+            "schedule": self.data.rate,
+        }
         how |= {"optimizer": Adam(), "rng": stream(ORDER), "progress": False}
         ends = looks(self.epochs, self.looks)
         if self.subset is None:  # in one piece, at a rate that falls

@@ -21,12 +21,13 @@ from scipy.optimize._numdiff import approx_derivative
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+import gradient_scores
+from gradient_mistakes import BROKEN_NETWORKS
+
 import numpy_kd as kd
 from numpy_kd import _files
-from numpy_kd.diagnosis import CAUSES, FACTORS, Case
-from numpy_kd.experiments import gradient_check
-from numpy_kd.experiments.gradient_mistakes import BROKEN_NETWORKS
-from numpy_kd.gradcheck import check_gradient, differentiate, fixture
+from numpy_kd.gradcheck import Case, check_gradient, differentiate
+from numpy_kd.mistakes import ROWS, Letters, fixture
 from numpy_kd.mlp import MLP
 
 try:
@@ -198,11 +199,11 @@ def hot_problem(seed: int) -> Problem:
     """Mistakes in `dlogits` at a high temperature without T**2, where all gradients are small."""
     rng = np.random.default_rng([seed, 5])
     z, v = rng.normal(0, 2, (2, 64, 10))
-    right = kd.kl_loss(z, v, HOT)[1]
+    right = kd.kl_loss(z, v, temperature=HOT)[1]
     context = {"logits": z, "teacher_logits": v, "temperature": HOT}
     wrong = wrong_dlogits(Case(right=right, context=context))
     return Problem(
-        lambda flat: kd.kl_loss(flat.reshape(z.shape), v, HOT)[0],
+        lambda flat: kd.kl_loss(flat.reshape(z.shape), v, temperature=HOT)[0],
         z.ravel(),
         {"dlogits": (slice(0, z.size), z.shape)},
         right.ravel(),
@@ -212,22 +213,25 @@ def hot_problem(seed: int) -> Problem:
 
 def wrong_dlogits(case: Case) -> dict[str, np.ndarray]:
     """What each mistake of the table gives on this problem, where it makes a difference."""
-    found = {}
-    for name, (factor, _) in FACTORS.items():
-        if "weight" not in name or "soft_weight" in case.given:
-            found[f"times {name}"] = factor(case) * case.right
-    order = np.roll(np.arange(case.B), 2)
-    found["teacher rows shuffled"] = case.total((case.q - case.p[order]) / case.T)
-    for cause in (c for c in CAUSES if c.stage == "formula" and c.name not in found):
+    letters = Letters(case)
+    numbers = {"0": 0.0, "-1": -1.0, "2": 2.0, "1/2": 0.5}
+    known = {"T": letters.T, "T^2": letters.T**2, "B": letters.B, "N": letters.N}
+    weights = ("soft_weight", "hard_weight")
+    known |= {name: case.given[name] for name in weights if name in case.given}
+    numbers |= known | {f"1/{name}": 1 / value for name, value in known.items()}
+    found = {f"times {name}": number * case.right for name, number in numbers.items()}
+    order = np.roll(np.arange(letters.B), 2)
+    found["teacher rows shuffled"] = letters.total((letters.q - letters.p[order]) / letters.T)
+    for name, pattern, _ in ROWS:
+        if name in found:
+            continue
         try:
-            variants = cause.pattern(case)
-        except (AttributeError, ValueError, TypeError):  # it speaks of a layer, not of logits
+            variants = pattern(letters)
+        except AttributeError:  # too little is known for it
             continue
         for variant in variants if isinstance(variants, list) else [variants]:
-            if np.shape(variant) == case.right.shape and not np.allclose(
-                variant, case.right, rtol=1e-9, atol=0
-            ):
-                found[cause.name] = variant
+            if not np.allclose(variant, case.right, rtol=1e-9, atol=0):
+                found[name] = variant
                 break
     return found
 
@@ -267,7 +271,7 @@ def compare(seeds: int) -> dict:
     problems = [problem(seed) for seed in range(seeds) for problem in (loss_problem, hot_problem)]
     problems += [problem for seed in range(seeds) for problem in network_problems(seed)]
     correct = [
-        right_problem(*gradient_check.random_network(seed)[:3]) for seed in range(20 * seeds)
+        right_problem(*gradient_scores.random_network(seed)[:3]) for seed in range(20 * seeds)
     ]
     first, rows = problems[0], []
     for name, (passes, numerical) in RULES.items():
@@ -319,7 +323,7 @@ def seen_one_entry(passes: Callable, seeds: int) -> int:
     noticed = 0
     for seed in range(seeds):
         rng = np.random.default_rng([seed, 3])
-        mlp = MLP(gradient_check.BIG, dtype=np.float64, seed=seed, bias=0.1)
+        mlp = MLP(gradient_scores.BIG, dtype=np.float64, seed=seed, bias=0.1)
         x, y = rng.normal(size=(4, mlp.sizes[0])), rng.integers(0, mlp.sizes[-1], 4)
         problem = right_problem(mlp, x, lambda z, y=y: kd.cross_entropy_loss(z, y))
         wrong = problem.right.copy()
@@ -431,9 +435,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "figures", metavar="DIR")
     options = parser.parse_args()
     if options.scores:
-        few = gradient_check.Settings(problems=2, pairs=1, networks=20, seeds=2)
-        result = gradient_check.run(few if options.few else None)
-        print("\n".join(gradient_check.table(result)))
+        few = gradient_scores.Settings(problems=2, pairs=1, networks=20, seeds=2)
+        result = gradient_scores.run(few if options.few else None)
+        print("\n".join(gradient_scores.table(result)))
         return
     result = compare(1 if options.few else SEEDS)
     print("\n".join(lines(result)))

@@ -9,6 +9,7 @@ functions that it found. The grader starts this text as `python -I -S -B -c`, be
 import __future__
 
 import ast
+import functools
 import importlib
 import importlib.machinery
 import itertools
@@ -51,11 +52,12 @@ LAZY = {  # parts of NumPy that are loaded when they are first named
 NOT_LOADED = {"__main__", "antigravity", "ensurepip", "idlelib", "lib2to3", "pip", "test", "this"}
 NOT_LOADED |= {"tkinter", "turtle", "turtledemo", "venv"}
 SLOW = (ast.Expr, ast.For, ast.AsyncFor, ast.While)  # statements that define nothing of their own
+UNREAD = __future__.annotations.compiler_flag  # annotations are text
 LEAST_SECONDS = 0.05  # for what defines something, when all the time is used up,
 MORE_SECONDS = 1.0  # and this much for all of it
 TOO_SLOW = "stopped: it took too long"
-MANY_NOTES = 20
-ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+MANY_NOTES, MANY_NAMES = 20, 10_000
+ADDRESS = re.compile(r"0x[0-9a-f]{6,}|(?<![.\d])\d{13,}")
 
 
 def serve() -> None:
@@ -250,16 +252,19 @@ class Notebook:
     def run(self) -> None:
         """Every statement once, and those that failed once more, behind the rest.
 
-        An annotation is never a reason to fail: the second time none is looked at.
+        An annotation is never a reason to fail: a second time none is looked at.
         """
         self.left, flags, failed = self.header["seconds"], 0, []
         signal.signal(signal.SIGALRM, self._alarm)
         for number, (node, place) in enumerate(self.submission.statements):
             flags |= _future(node)
-            problem = self._refused(number, node) or self._execute(number, node, place, flags)
+            refused = self._refused(number, node)
+            problem = refused or self._execute(number, node, place, flags)
+            if problem and not refused and isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                problem = self._execute(number, node, place, flags | UNREAD) and problem
             if problem:
                 failed.append((number, node, place, problem))
-        flags |= __future__.annotations.compiler_flag
+        flags |= UNREAD
         for number, node, place, problem in failed:
             final = isinstance(node, SLOW) or problem == TOO_SLOW or self._refused(number, node)
             if final or self._execute(number, node, place, flags):
@@ -329,9 +334,10 @@ class Notebook:
         """What the grader asks about: functions by name, and what became of the rest."""
         own = [name for name in self.wanted if self._is_own(self.names.get(name))]
         kept, more = self.notes[:MANY_NOTES], len(self.notes) - MANY_NOTES
+        reached = {name: self._reached(self.names[name], self.names) for name in own}
         return {
             "sheet": self.submission.sheet,
-            "own": own,
+            "own": {name: [other for other in own if other in reached[name]] for name in own},
             "checked": [name for name in self.checked if self._has_changed(name)],
             "lost": {name: self.lost[name] for name in self.wanted if name in self.lost},
             "notes": [_clean(note) for note in kept] + [f"and {more} more"] * (more > 0),
@@ -343,15 +349,29 @@ class Notebook:
     def _has_changed(self, name: str) -> bool:
         """Whether a function, or a name that it reaches, is not what it was when it was checked."""
         function, then = self.checked[name]
-        if self.names.get(name) is not function:
-            return True
-        reached, waiting = set(), [function]
-        while waiting:
-            code = getattr(waiting.pop(), "__code__", None)
-            for used in _names_in(code) - reached if code else ():
+        reached = self._reached(function, then)
+        return self.names.get(name) is not function or any(
+            then.get(used) is not self.names.get(used) for used in reached
+        )
+
+    def _reached(self, function, names: dict) -> set[str]:
+        """The notebook's names that a function uses, and those that these use."""
+        reached, waiting, classes = set(), [function], {Library}
+        while waiting and len(reached) < MANY_NAMES:
+            value = waiting.pop()
+            if isinstance(value, functools.partial):
+                value = value.func
+            value = getattr(value, "__wrapped__", value)
+            kind = value if isinstance(value, type) else type(value)
+            if kind.__module__ == NOTEBOOK and kind not in classes:
+                classes.add(kind)
+                waiting += vars(kind).values()  # a class reaches what its methods reach
+            code = getattr(value, "__code__", None)
+            for used in _names_in(code) - reached if isinstance(code, types.CodeType) else ():
                 reached.add(used)
-                waiting.append(then.get(used))
-        return any(then.get(used) is not self.names.get(used) for used in reached)
+                if not isinstance(names.get(used), (Library, types.NoneType)):
+                    waiting.append(names[used])
+        return reached
 
     def ask(self, name: str, positional: tuple, named: dict):
         """What the library's function of that name says, from outside; the course's tools do nothing."""
@@ -421,7 +441,7 @@ def described(error: BaseException) -> str:
 
 def _clean(text: str) -> str:
     """Text that is the same in each run: no addresses, no lone surrogates."""
-    return ADDRESS.sub("0x...", text[:TEXT].encode("utf-8", "replace").decode("utf-8"))
+    return ADDRESS.sub("(address)", text[:TEXT].encode("utf-8", "replace").decode("utf-8"))
 
 
 def _future(node: ast.stmt) -> int:

@@ -163,7 +163,8 @@ def runs(exercise: Exercise, found: Found, seed: int) -> list[Run]:
     """
     calls = [call for _, calls in exercise.plan(seed) for call in calls]
     given = {name: catalogue.helper(name) for name in exercise.uses}
-    helpers = tuple(name for name in exercise.uses if name in found.own)
+    reached = found.own.get(exercise.name, tuple(found.own))
+    helpers = tuple(name for name in exercise.uses if name in reached)
     states = ["last"] * (exercise.name in found.own) + ["checked"] * (
         exercise.name in found.checked
     )

@@ -97,8 +97,8 @@ class Found:
 
     problem: str = ""
     sheet: str = ""
-    own: tuple[str, ...] = ()
-    """wanted functions that are there"""
+    own: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """wanted functions that are there, and which of these each of them reaches"""
     checked: tuple[str, ...] = ()
     """those that were checked in another state of the notebook than its last"""
     lost: dict[str, str] = field(default_factory=dict)
@@ -242,7 +242,7 @@ class Child:
         command = [sys.executable, "-S", "-s", "-P", "-B", "-c", PROGRAM, str(links)]
         try:
             self._process = subprocess.Popen(
-                shlex.split(wrap) + command,
+                _wrapping(wrap) + command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -457,19 +457,31 @@ class Child:
         return Ended("timeout", f"no answer in time ({one:g} seconds, {all_:g} for a whole file)")
 
 
+def _wrapping(wrap: str) -> list[str]:
+    """The words of a wrapping command, its program found as the grader finds it."""
+    words = shlex.split(wrap)
+    return [*(shutil.which(word) or word for word in words[:1]), *words[1:]]
+
+
 def _found(header: dict, job: Job) -> Found:
     """What a "ready" frame says, each part of the type it should be, or nothing."""
 
     def texts(value, most=wire.TEXT) -> tuple[str, ...]:
         return tuple(str(text)[:most] for text in value[:50]) if isinstance(value, list) else ()
 
-    lost = header.get("lost") if isinstance(header.get("lost"), dict) else {}
+    def named(value) -> dict:
+        """The entries of a table that are about wanted functions."""
+        return {
+            name: value[name] for name in job.wanted if isinstance(value, dict) and name in value
+        }
+
+    own = named(header.get("own"))
     return Found(
         problem=str(header.get("problem", ""))[: wire.TEXT],
         sheet=str(header.get("sheet", ""))[:4],
-        own=tuple(name for name in job.wanted if name in texts(header.get("own"))),
-        checked=tuple(name for name in job.wanted if name in texts(header.get("checked"))),
-        lost={name: str(lost[name])[:300] for name in job.wanted if name in lost},
+        own={name: tuple(named(dict.fromkeys(texts(own[name])))) for name in own},
+        checked=tuple(named(dict.fromkeys(texts(header.get("checked"))))),
+        lost={name: str(text)[:300] for name, text in named(header.get("lost")).items()},
         notes=texts(header.get("notes")),
         active=texts(header.get("active"), wire.NAME),
     )

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numpy_kd import diagnosis
+from numpy_kd import mistakes
 from numpy_kd.exercises.exercise import Check, Exercise, Mistake, Seen
 from numpy_kd.exercises.judging import differences
 from numpy_kd.exercises.judging.asking import ask
+from numpy_kd.gradcheck.causes import Case
 
 MATCH = 1e-9  # how nearly a formula must give a gradient, relative to its largest entry
 ROUNDING = 1e-15  # where digits cancel, two ways to make one mistake differ by this
@@ -84,16 +85,17 @@ def _diagnosed(exercise: Exercise, calls: list[Seen]) -> tuple[str, str]:
                 return "", ""
             if not differences.is_float32(right):  # float32 cannot tell one formula from another
                 context = exercise.context(*call.arguments)
-                cases.append(diagnosis.Case(got.astype(np.float64), right, context))
+                cases.append(Case(got.astype(np.float64), right, context))
                 names.append(name)
                 says_itself = says_itself and _is_a_multiple(got, right)
     if says_itself:
         return "", ""
-    formulas = (row for row in diagnosis.CAUSES if row.stage == "formula")
-    found = [row for row in formulas if all(row.residual(case) <= MATCH for case in cases)]
+    formulas = (row for row in mistakes.CAUSES if row.stage == "formula")
+    found = [row for row in formulas if all(row.fits(case) for case in cases)]
     if len(found) != 1:
         return "", ""
-    return found[0].name, f"{', '.join(dict.fromkeys(names))}: {found[0].sentence}."
+    (row,), where = found, " and ".join(dict.fromkeys(names))
+    return row.name, f"{where}: {row.name}: {row.sentence}."
 
 
 def _comparable(got, right) -> bool:

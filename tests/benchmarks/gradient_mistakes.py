@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import combinations
 
 import numpy as np
 
 import numpy_kd as kd
-from numpy_kd import layers
-from numpy_kd.diagnosis import FACTORS, PAIRS
-from numpy_kd.gradcheck import check_gradient, check_network, fixture, numerical_gradient
+from numpy_kd import layers, mistakes
+from numpy_kd.gradcheck import CAUSES, check_gradient, numerical_gradient
+from numpy_kd.mistakes import fixture
 from numpy_kd.mlp import MLP
+from numpy_kd.network_check import LAYERS, check_network
 
 # --- mistakes in the gradient of the two-part loss ------------------------------------------------
 
@@ -47,7 +49,7 @@ class Problem:
         """The right gradient, by the library, or with one mistaken term."""
         a, b = self.a if a is None else a, self.b if b is None else b
         if soft is None:
-            soft = self.T**2 * kd.kl_loss(self.z, self.v, self.T)[1]
+            soft = self.T**2 * kd.kl_loss(self.z, self.v, temperature=self.T)[1]
         if hard is None:
             hard = kd.cross_entropy_loss(self.z, self.y)[1]
         return a * soft + b * hard
@@ -67,7 +69,7 @@ def _soft(s, T=None, targets=None, scale=None, of=lambda z: z):
     T = s.T if T is None else T
     targets = s.p if targets is None else targets
     scale = s.T**2 if scale is None else scale
-    return s.of(lambda z: scale * kd.soft_target_loss(of(z), targets, T)[0])
+    return s.of(lambda z: scale * kd.soft_target_loss(of(z), targets, temperature=T)[0])
 
 
 def _q(s, T=None):
@@ -83,7 +85,7 @@ def _difference(s, q=None, p=None):
 
 def _shuffled(s):
     order = np.roll(np.arange(s.B), 2)
-    return s.T**2 * kd.kl_loss(s.z, s.v[order], s.T)[1]
+    return s.T**2 * kd.kl_loss(s.z, s.v[order], temperature=s.T)[1]
 
 
 def _squared_probabilities(s, mean):
@@ -93,7 +95,7 @@ def _squared_probabilities(s, mean):
 # name of the cause: ways in which it is made; each takes a Problem and gives the wrong gradient
 LOSS_MISTAKES: dict[str, list[Callable]] = {
     "no T^2": [
-        lambda s: s.gradient(soft=kd.kl_loss(s.z, s.v, s.T)[1]),
+        lambda s: s.gradient(soft=kd.kl_loss(s.z, s.v, temperature=s.T)[1]),
         lambda s: kd.hinton_loss(
             s.z, s.v, s.y, temperature=s.T, soft_weight=s.a, hard_weight=s.b, scale_by_t2=False
         )[1],
@@ -106,9 +108,9 @@ LOSS_MISTAKES: dict[str, list[Callable]] = {
     ],
     "p at T = 1": [lambda s: s.gradient(soft=_soft(s, targets=kd.softmax(s.v)))],
     "hard term at T": [
-        lambda s: s.gradient(hard=kd.cross_entropy_loss(s.z, s.y, s.T)[1]),
-        lambda s: s.gradient(hard=s.T * kd.cross_entropy_loss(s.z, s.y, s.T)[1]),
-        lambda s: s.gradient(hard=s.T**2 * kd.cross_entropy_loss(s.z, s.y, s.T)[1]),
+        lambda s: s.gradient(hard=kd.cross_entropy_loss(s.z, s.y, temperature=s.T)[1]),
+        lambda s: s.gradient(hard=s.T * kd.cross_entropy_loss(s.z, s.y, temperature=s.T)[1]),
+        lambda s: s.gradient(hard=s.T**2 * kd.cross_entropy_loss(s.z, s.y, temperature=s.T)[1]),
     ],
     "weights swapped": [lambda s: s.gradient(a=s.b, b=s.a)],
     "only the hard term": [lambda s: s.gradient(a=0.0)],
@@ -136,7 +138,7 @@ LOSS_MISTAKES: dict[str, list[Callable]] = {
         ),
     ],
     "KL the wrong way round": [
-        lambda s: s.gradient(soft=s.T**2 * kd.reverse_kl_loss(s.z, s.v, s.T)[1])
+        lambda s: s.gradient(soft=s.T**2 * kd.reverse_kl_loss(s.z, s.v, temperature=s.T)[1])
     ],
     "p and q swapped": [lambda s: s.gradient(soft=-_difference(s))],
     "times q (1 - q)": [
@@ -178,6 +180,16 @@ def _number(name: str, s: Problem) -> float:
     return 1 / number if over else number
 
 
+FACTORS = ("0", "-1", "2", "1/2", "T", "1/T", "T^2", "1/T^2", "B", "1/B", "N", "1/N")
+FACTORS += ("soft_weight", "1/soft_weight", "hard_weight", "1/hard_weight")
+
+
+def _cancel(a: str, b: str) -> bool:
+    """Such as 2 and 1/2, T^2 and 1/T, or T and T: no mistake at all, or a simpler one."""
+    return len({name.removeprefix("1/").removesuffix("^2") for name in (a, b)}) == 1
+
+
+PAIRS = [pair for pair in combinations(FACTORS[1:], 2) if not _cancel(*pair)]
 LOSS_MISTAKES |= {f"times {name}": [_factor(name)] for name in FACTORS}
 PRODUCTS = {f"times {a} times {b}": [_pair(a, b)] for a, b in PAIRS}
 
@@ -185,7 +197,9 @@ PRODUCTS = {f"times {a} times {b}": [_pair(a, b)] for a, b in PAIRS}
 def check_loss_mistake(mistake: Callable, seed: int):
     """The report on one mistake in the gradient by the logits."""
     s = Problem(fixture(seed))
-    return check_gradient(s.value, s.z, mistake(s), context=s.given)
+    return check_gradient(
+        s.value, s.z, mistake(s), context=s.given, causes=mistakes.CAUSES, level="full"
+    )
 
 
 # --- mistakes in a network's backward pass --------------------------------------------------------
@@ -345,7 +359,8 @@ def _of_b(seed):
     g = fixture(seed)
     context = {name: g[name] for name in ("x", "W", "dy")}
     f = lambda b: (layers.linear(g["x"], g["W"], b) * g["dy"]).sum()
-    return check_gradient(f, g["b"], g["dy"].sum(axis=1), context=context)
+    table = [*CAUSES, *LAYERS]
+    return check_gradient(f, g["b"], g["dy"].sum(axis=1), context=context, causes=table)
 
 
 def check_broken_network(name: str, seed: int):

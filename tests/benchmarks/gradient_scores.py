@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 import numpy_kd as kd
-from numpy_kd.experiments.gradient_mistakes import (
-    LAYER_MISTAKES,
-    LOSS_MISTAKES,
-    PRODUCTS,
-    check_loss_mistake,
-)
-from numpy_kd.gradcheck import check_network
 from numpy_kd.mlp import MLP
+from numpy_kd.network_check import check_network
+
+try:
+    from benchmarks import gradient_mistakes
+except ImportError:  # run as a script, not by the tests
+    import gradient_mistakes
 
 BIG = (784, 64, 64, 10)  # 55,050 parameters
 
@@ -53,11 +52,16 @@ def totals(causes: dict) -> dict:
 def score_causes(problems: int, pairs: int) -> dict:
     """{cause: {detected, named, of}}: each mistake made in `problems` random problems."""
     rows = {}
-    for mistakes, count in ((LOSS_MISTAKES, problems), (PRODUCTS, pairs)):
+    for mistakes, count in (
+        (gradient_mistakes.LOSS_MISTAKES, problems),
+        (gradient_mistakes.PRODUCTS, pairs),
+    ):
         for name, ways in mistakes.items():
-            reports = [check_loss_mistake(ways[i % len(ways)], i) for i in range(count)]
+            reports = [
+                gradient_mistakes.check_loss_mistake(ways[i % len(ways)], i) for i in range(count)
+            ]
             rows[name] = _score(name, reports)
-    for name, check in LAYER_MISTAKES.items():
+    for name, check in gradient_mistakes.LAYER_MISTAKES.items():
         rows[name] = _score(name, [check(i) for i in range(problems)])
     return rows
 
@@ -81,10 +85,10 @@ def random_network(seed: int):
     x, v, y = rng.normal(size=(B, sizes[0])), rng.normal(0, 3, (B, N)), rng.integers(0, N, B)
     losses = (
         lambda z: kd.hinton_loss(z, v, y, temperature=T, soft_weight=a, hard_weight=b),
-        lambda z: kd.kl_loss(z, v, T),
-        lambda z: kd.soft_cross_entropy_loss(z, v, T),
-        lambda z: kd.reverse_kl_loss(z, v, T),
-        lambda z: kd.cross_entropy_loss(z, y, T),
+        lambda z: kd.kl_loss(z, v, temperature=T),
+        lambda z: kd.soft_cross_entropy_loss(z, v, temperature=T),
+        lambda z: kd.reverse_kl_loss(z, v, temperature=T),
+        lambda z: kd.cross_entropy_loss(z, y, temperature=T),
         lambda z: kd.logit_matching_loss(z, v),
     )
     context = {"teacher_logits": v, "labels": y, "temperature": T}
@@ -138,7 +142,9 @@ def spoil_one_entry(mlp: MLP, x, y, rng) -> str:
 def table(result: dict) -> list[str]:
     """The scores in lines, for a command to print."""
     lines = [f"{'cause':50}{'detected':>10}{'named':>8}{'of':>6}"]
-    products = {name: row for name, row in result["causes"].items() if name in PRODUCTS}
+    products = {
+        name: row for name, row in result["causes"].items() if name in gradient_mistakes.PRODUCTS
+    }
     for name, row in result["causes"].items():
         if name not in products:
             lines.append(f"{name:50}{row['detected']:>10}{row['named']:>8}{row['of']:>6}")

@@ -1,0 +1,142 @@
+"""What must hold of a function and its gradient before any number is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from numpy_kd.gradcheck.parameters import Parameters, located
+from numpy_kd.gradcheck.report import Problem
+
+
+def of_the_function(f: Callable, params: Parameters, value: float) -> list[Problem]:
+    """The value is the same twice, and the argument is left alone.
+
+    >>> of_the_function(lambda x: (x * x).sum(), Parameters(np.ones(2)), 2.0)
+    []
+    """
+    probe, problems = params.unpack(params.flat), []
+    again = f(probe)
+    again = float(np.real(np.squeeze(again[0] if isinstance(again, tuple) else again)))
+    if not np.array_equal(params.pack(params.name, probe)[0], params.flat):
+        problems.append(Problem("input written to", "f writes into its argument"))
+    if abs(again - value) > 1e-12 * abs(value):
+        said = f"f is stochastic: {value:.9g}, and {again:.9g} when asked again at the same point"
+        said += ". A dropout that draws a new mask? Fix the mask, or the generator's state"
+        problems.append(Problem("stochastic", said, "inconclusive"))
+    return problems
+
+
+def of_the_gradient(gradient, params: Parameters, rng):
+    """(flat gradient, arrays of another shape, dtype, problems): what a function of it does wrong.
+
+    >>> params = Parameters(np.ones(2))
+    >>> of_the_gradient(lambda x: 2 * x, params, np.random.default_rng(0))[0]
+    array([2., 2.])
+    """
+    if not callable(gradient):
+        return *params.pack("gradient", gradient), []
+
+    def asked(flat):
+        return params.pack("gradient", gradient(params.unpack(flat)))[0]
+
+    probe, problems = params.unpack(params.flat), []
+    result = gradient(probe)
+    given, misfits, dtype = params.pack("gradient", result)
+    given, misfits = given.copy(), {name: misfit.copy() for name, misfit in misfits.items()}
+    if not np.array_equal(params.pack(params.name, probe)[0], params.flat):
+        problems.append(Problem("input written to", "the gradient writes into its argument"))
+    if not _same(asked(params.flat), given):
+        said = "the gradient is stochastic: called twice at the same point, it is not the same"
+        return given, misfits, dtype, [*problems, Problem("stochastic", said, "inconclusive")]
+    try:
+        asked(params.flat * (1 + 1e-3 * rng.standard_normal(params.flat.shape)))
+    except Exception:  # noqa: BLE001 (it may refuse that point, and then nothing can be said)
+        return given, misfits, dtype, problems
+    if not np.array_equal(params.pack("gradient", result)[0], given, equal_nan=True):
+        said = "a later call writes into the array that this one returned"
+        problems.append(Problem("buffer reused", said))
+    if not _same(asked(params.flat), given):
+        said = "the gradient at x is another one after a call elsewhere"
+        problems.append(Problem("stale cache", said))
+    return given, misfits, dtype, problems
+
+
+def of_the_numbers(given, misfits, params: Parameters) -> list[Problem]:
+    """A gradient must be real and finite.
+
+    >>> params = Parameters(np.ones(2))
+    >>> of_the_numbers(np.array([1.0, np.nan]), {}, params)[0].sentence
+    'the gradient is nan at x[1]'
+    """
+    if given.dtype.kind == "c":
+        return [Problem("complex", "the gradient is complex, x is real")]
+    for name, (where, shape) in params.blocks.items():
+        for i in np.flatnonzero(~np.isfinite(given[where])) if name not in misfits else ():
+            place = located(name, i, shape)
+            return [Problem("not finite", f"the gradient is {given[where][i]} at {place}")]
+    return []
+
+
+class Symmetric:
+    """The square blocks that `f` insists on finding symmetric; false where there is none.
+
+    >>> f = lambda A: np.trace(A @ A) if np.array_equal(A, A.T) else np.nan
+    >>> Symmetric(f, Parameters(np.eye(2))).names
+    ['x']
+    """
+
+    def __init__(self, f: Callable, params: Parameters):
+        self.f, self.params, self.names = f, params, []
+        for name, (where, shape) in params.blocks.items():
+            block = params.flat[where].reshape(shape)
+            if shape == shape[::-1] and len(shape) == 2 < block.size and (block == block.T).all():
+                moved = params.flat.copy()
+                moved[where.start + 1] += 1e-3 * np.abs(block).max()
+                self.names.append(name)
+                if not _refuses(f, params, moved) or _refuses(f, params, self.mean(moved)):
+                    self.names.remove(name)
+
+    def mean(self, flat):
+        """`flat` with the mean of each pair in place of both."""
+        flat = flat.copy()
+        for where, shape in map(self.params.blocks.get, self.names):
+            block = flat[where].reshape(shape)
+            flat[where] = ((block + block.T) / 2).ravel()
+        return flat
+
+    def __call__(self, x):
+        """`f`, given symmetric blocks whatever was moved."""
+        flat = self.params.pack(self.params.name, x)[0]
+        return self.f(self.params.unpack(self.mean(flat)) if self.names else x)
+
+
+def _refuses(f, params: Parameters, flat) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            value = f(params.unpack(flat))
+        return not np.isfinite(value[0] if isinstance(value, tuple) else value).all()
+    except Exception:  # noqa: BLE001 (whatever f says to a point off its domain)
+        return True
+
+
+def of_the_backward_pass(fed: Callable, dy, other, tolerance=1e-9) -> list[Problem]:
+    """`fed(dy)` must be zero for zeros, and linear.
+
+    >>> rng = np.random.default_rng(0)
+    >>> of_the_backward_pass(lambda dy: 0 * dy + 1, *rng.normal(size=(2, 3)))[0].name
+    'upstream ignored'
+    """
+    first = fed(dy)
+    if np.any(fed(0 * dy)):
+        sentence = "the backward pass does not give zeros when fed zeros"
+        return [Problem("upstream ignored", sentence)]
+    both, apart = fed(dy + 2 * other), first + 2 * fed(other)
+    if np.abs(both - apart).max() > tolerance * max(np.abs(both).max(), np.abs(apart).max()):
+        return [Problem("not linear", "the backward pass is not linear in what it is fed")]
+    return []
+
+
+def _same(a, b) -> bool:
+    return np.allclose(a, b, rtol=1e-9, atol=0, equal_nan=True)
