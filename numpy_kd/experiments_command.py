@@ -7,20 +7,27 @@ the command `figures` write to `figures/`, which the README shows.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
-from importlib.metadata import version
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from numpy_kd import _checks, _files
-from numpy_kd.experiments import digits, mnist, since2015
+from numpy_kd.experiments import digits
 from numpy_kd.probability import softmax
 
 PUBLISHED = Path("figures")
+EXPERIMENTS = {  # what `reproduce` knows: a file of `numpy_kd.experiments`, and what it is
+    "mnist": "section 3 of the 2015 paper, on MNIST",
+    "speech": "its section 4, on spoken digits",
+    "specialists": "its section 5, on letters",
+    "regularisers": "its section 6, soft targets as regularisers",
+    "compression": "Bucila's curve over synthetic rows, on letters",
+    "since2015": "the costs since then, compared",
+}
 HELP = {
     "data": "digits (8 x 8, in the package) or mnist",
     "members": "networks in the teacher",
@@ -47,7 +54,7 @@ def add_commands(commands) -> None:
     shown = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
     said = "a big network teaches a small one on real handwritten digits"
     _distill_options(commands.add_parser("distill", help=said, **shown))
-    said = "section 3 of the 2015 paper on MNIST; the costs since then, compared"
+    said = "; ".join(EXPERIMENTS.values())
     _reproduce_options(commands.add_parser("reproduce", help=said, **shown))
     figures = commands.add_parser("figures", help="draw the README's pictures from their results")
     figures.add_argument("--out", type=Path, default=PUBLISHED, metavar="DIR")
@@ -61,28 +68,31 @@ def defaults(parser) -> dict:
 
 
 def _distill_options(parser) -> None:
-    for field in fields(digits.Settings):
-        default: Any = field.default
+    for name, default in asdict(digits.Settings()).items():
         several = isinstance(default, tuple)
         parser.add_argument(
-            "--" + field.name.replace("_", "-"),
+            "--" + name.replace("_", "-"),
             type=type(default[0]) if several else type(default),
             nargs="+" if several else None,
             default=default,
             metavar="N" if isinstance(default, (int, tuple)) else "X",
-            help=HELP[field.name],
+            help=HELP[name],
         )
     _common_options(parser)
     parser.set_defaults(run=_distill)
 
 
 def _reproduce_options(parser) -> None:
-    said = "section 3 of the 2015 paper; or the costs since then, compared"
-    parser.add_argument("what", choices=["mnist", "since2015"], help=said)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the data, few epochs")
-    parser.add_argument("--seeds", type=int, default=None, metavar="N", help="of the first rows")
+    said = "; ".join(f"{name}: {what}" for name, what in EXPERIMENTS.items())
+    parser.add_argument("what", choices=[*EXPERIMENTS, "all"], help=said)
+    parser.add_argument("--quick", action="store_true", help="little data, few epochs: no result")
+    parser.add_argument("--seeds", type=int, default=None, metavar="N", help="how many")
     parser.add_argument(
-        "--data", default=None, metavar="DIR", help="MNIST's four files; else as load_mnist finds"
+        "--data",
+        default=None,
+        metavar="DIR",
+        help="MNIST's four files, for speech the recordings, for regularisers a folder with mnist/ "
+        "and fsdd/; else $NUMPY_KD_DATA and the user's cache",
     )
     parser.add_argument(
         "--folder",
@@ -110,9 +120,8 @@ def _common_options(parser) -> None:
 def _distill(options) -> Iterator[str]:
     from numpy_kd import plots  # here, so that --help need not wait for matplotlib
 
-    chosen = {field.name: getattr(options, field.name) for field in fields(digits.Settings)}
-    for name in ("teacher_hidden", "student_hidden"):
-        chosen[name] = tuple(chosen[name])
+    chosen = {name: getattr(options, name) for name in HELP}
+    chosen |= {name: tuple(sizes) for name, sizes in chosen.items() if isinstance(sizes, list)}
     settings, folders = digits.Settings(**chosen), _checked(options)
     start = time.perf_counter()
     result = digits.run(settings, processes=options.jobs)
@@ -123,18 +132,26 @@ def _distill(options) -> Iterator[str]:
 
 
 def _reproduce(options) -> Iterator[str]:
+    names = list(EXPERIMENTS) if options.what == "all" else [options.what]
+    folders, settings = _checked(options), {}
+    for name in names:  # all of them before the first network
+        chosen = importlib.import_module(f"numpy_kd.experiments.{name}").Settings()
+        chosen = chosen.quick() if options.quick else chosen
+        more = {} if options.seeds is None else {"seeds": options.seeds}
+        settings[name] = replace(chosen, **more)
+    for name in names:
+        yield from _reproduced(name, settings[name], options, folders)
+
+
+def _reproduced(experiment: str, settings, options, folders: list[Path]) -> Iterator[str]:
     from numpy_kd import plots
 
-    experiment = {"mnist": mnist, "since2015": since2015}[options.what]
-    settings, name, folders = experiment.Settings(), options.what, _checked(options)
-    if options.quick:
-        settings, name = settings.quick(), f"{name}_quick"
-    if options.seeds is not None:
-        settings = replace(settings, seeds=options.seeds)
+    module = importlib.import_module(f"numpy_kd.experiments.{experiment}")
+    name = f"{experiment}_quick" if options.quick else experiment
     where = {"folder": options.folder / name, "data": options.data}
-    result = experiment.run(settings, processes=options.jobs, **where)
-    said = _write(result, folders, name, getattr(plots, options.what))
-    yield from experiment.table(result)
+    result = module.run(settings, processes=options.jobs, **where)
+    said = _write(result, folders, name, getattr(plots, experiment, None))
+    yield from module.table(result)
     yield said
 
 
@@ -154,19 +171,20 @@ def _checked(options) -> list[Path]:
     return list(dict.fromkeys(folders.values()))
 
 
-def _write(result: dict, folders: list[Path], name: str, draw: Callable) -> str:
-    """The results, then their picture, to each folder; a line that says where."""
+def _write(result: dict, folders: list[Path], name: str, draw: Callable | None) -> str:
+    """The results, then their picture, to each folder; lines that say where."""
+    from importlib.metadata import version
+
     from numpy_kd import plots
 
     result |= {"versions": {name: version(name) for name in ("numpy", "scipy", "matplotlib")}}
-    for folder in folders:
-        _files.write_text(folder / f"{name}.json", json.dumps(result, indent=1) + "\n")
-    figure = draw(result)
-    pictures = [plots.save(figure, folder / f"{name}.png") for folder in folders]
-    return "\n" + "\n".join(
-        f"Picture: {picture}   Results: {folder / name}.json"
-        for picture, folder in zip(pictures, folders, strict=True)
-    )
+    results = [folder / f"{name}.json" for folder in folders]
+    for path in results:
+        _files.write_text(path, json.dumps(result, indent=1) + "\n")
+    figure = draw(result) if draw else None
+    pictures = [plots.save(figure, path.with_suffix(".png")) for path in results if figure]
+    said = [f"Picture: {path}" for path in pictures] + [f"Results: {path}" for path in results]
+    return "\n" + "\n".join(said)
 
 
 def _figures(options) -> Iterator[str]:
@@ -184,13 +202,11 @@ def _figures(options) -> Iterator[str]:
     _files.write_text(options.out / "temperature.json", json.dumps(shown, indent=1) + "\n")
     strip = plots.temperature_strip(logits, temperatures)
     yield str(plots.save(strip, options.out / "temperature.png"))
-    results = options.out / "mnist.json"
-    if results.exists():
-        result = json.loads(results.read_text(encoding="utf-8"))
-        yield str(plots.save(plots.mnist(result), options.out / "mnist.png"))
-        example = plots.two_like_a_seven(result["example"])
-        yield str(plots.save(example, options.out / "mnist_two.png"))
-    results = options.out / "since2015.json"
-    if results.exists():
-        result = json.loads(results.read_text(encoding="utf-8"))
-        yield str(plots.save(plots.since2015(result), options.out / "since2015.png"))
+    for name in EXPERIMENTS:
+        results, draw = options.out / f"{name}.json", getattr(plots, name, None)
+        if draw and results.exists():
+            result = json.loads(results.read_text(encoding="utf-8"))
+            yield str(plots.save(draw(result), results.with_suffix(".png")))
+            if name == "mnist":
+                example = plots.two_like_a_seven(result["example"])
+                yield str(plots.save(example, options.out / "mnist_two.png"))

@@ -30,7 +30,7 @@ def zeros(shape, rng=None, dtype=np.float64) -> np.ndarray:
     return np.zeros(shape, dtype)
 
 
-def constant(shape, rng=None, dtype=np.float64, value: float = 0.01) -> np.ndarray:
+def constant(shape, rng=None, dtype=np.float64, *, value: float = 0.01) -> np.ndarray:
     """The same number everywhere: a small positive bias lets every ReLU unit start awake.
 
     >>> constant(3, value=0.1)
@@ -43,7 +43,7 @@ def constant(shape, rng=None, dtype=np.float64, value: float = 0.01) -> np.ndarr
     return np.full(shape, value, dtype)
 
 
-def normal(shape, rng, dtype=np.float64, scale: float = 0.01) -> np.ndarray:
+def normal(shape, rng, dtype=np.float64, *, scale: float = 0.01) -> np.ndarray:
     """Normal with mean 0 and standard deviation `scale`, the same for every fan-in.
 
     >>> normal((2, 3), np.random.default_rng(0), np.float32).dtype
@@ -54,7 +54,7 @@ def normal(shape, rng, dtype=np.float64, scale: float = 0.01) -> np.ndarray:
     return (rng.standard_normal(shape) * scale).astype(dtype)
 
 
-def uniform(shape, rng, dtype=np.float64, scale: float = 0.01) -> np.ndarray:
+def uniform(shape, rng, dtype=np.float64, *, scale: float = 0.01) -> np.ndarray:
     """Uniform between `-scale` and `scale`: standard deviation `scale / sqrt(3)`.
 
     >>> bool(abs(uniform((20, 30), np.random.default_rng(0), scale=0.5)).max() < 0.5)
@@ -75,7 +75,7 @@ def xavier_normal(shape, rng, dtype=np.float64) -> np.ndarray:
     0.071
     """
     fan_in, fan_out = _fans(shape)
-    return normal(shape, rng, dtype, (2 / (fan_in + fan_out)) ** 0.5)
+    return normal(shape, rng, dtype, scale=(2 / (fan_in + fan_out)) ** 0.5)
 
 
 def xavier_uniform(shape, rng, dtype=np.float64) -> np.ndarray:
@@ -85,7 +85,7 @@ def xavier_uniform(shape, rng, dtype=np.float64) -> np.ndarray:
     0.07
     """
     fan_in, fan_out = _fans(shape)
-    return uniform(shape, rng, dtype, (6 / (fan_in + fan_out)) ** 0.5)
+    return uniform(shape, rng, dtype, scale=(6 / (fan_in + fan_out)) ** 0.5)
 
 
 def he_normal(shape, rng, dtype=np.float64) -> np.ndarray:
@@ -95,7 +95,7 @@ def he_normal(shape, rng, dtype=np.float64) -> np.ndarray:
     0.1
     """
     fan_in, _ = _fans(shape)
-    return normal(shape, rng, dtype, (2 / fan_in) ** 0.5)
+    return normal(shape, rng, dtype, scale=(2 / fan_in) ** 0.5)
 
 
 def he_uniform(shape, rng, dtype=np.float64) -> np.ndarray:
@@ -105,7 +105,7 @@ def he_uniform(shape, rng, dtype=np.float64) -> np.ndarray:
     0.1
     """
     fan_in, _ = _fans(shape)
-    return uniform(shape, rng, dtype, (6 / fan_in) ** 0.5)
+    return uniform(shape, rng, dtype, scale=(6 / fan_in) ** 0.5)
 
 
 BY_NAME: dict[str, Initializer] = {

@@ -77,7 +77,7 @@ def mean_kl(logits, teacher_logits, *, temperature: float = 1.0) -> float:
     return float(_at_least_0(_mean_under(p, log_p - log_q)).mean())
 
 
-def expected_calibration_error(logits, labels, bins: int = 15) -> float:
+def expected_calibration_error(logits, labels, *, bins: int = 15) -> float:
     """Mean gap between confidence and accuracy over equal bins of confidence (Guo et al. 2017, eq. 3).
 
         ECE = sum_b (n_b / n) |accuracy in bin b - mean confidence in bin b|

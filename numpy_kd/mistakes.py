@@ -70,7 +70,9 @@ class Letters:
 
     def _size(self, name, *places) -> int:
         sizes = [
-            np.shape(self.given[key])[a] for key, a in places if np.ndim(self.given.get(key)) == 2
+            np.shape(self.given[key])[a]
+            for key, a in places
+            if np.ndim(self.given.get(key, 0)) == 2
         ]
         if name not in self.given and not sizes:
             raise Unknown(name)
@@ -217,7 +219,7 @@ def blind_spots(context: Mapping | None) -> list[str]:
 def _sizes(given: Mapping) -> dict[str, int]:
     """The sizes that are known, by their letters."""
     places = (("B", "logits", 0), ("N", "logits", 1), ("D", "x", 1))
-    known = {k: np.shape(given[n])[a] for k, n, a in places if np.ndim(given.get(n)) == 2}
+    known = {k: np.shape(given[n])[a] for k, n, a in places if np.ndim(given.get(n, 0)) == 2}
     inner = {f"sizes[{i}]": size for i, size in enumerate(given.get("sizes", ()))}
     return {"B": known["B"]} | inner if inner else known
 

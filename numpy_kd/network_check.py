@@ -210,7 +210,7 @@ def _layers(run: _Run, options: dict) -> Iterator[GradientReport]:
             context[name.split(".")[-1]] = run.theta[own[name][0]].reshape(own[name][1])
         run.at(run.theta, run.mlp).layers[i].forward(x.copy(), run.training)
         dx, gradient = layer.backward(dy.copy()), run.mlp.gradient.copy()
-        checks = [("dx", lambda x: _layer(run, i, x), x, dx)] * (dx is not None)  # noqa: B023
+        checks: list[tuple] = [("dx", lambda x: _layer(run, i, x), x, dx)] * (dx is not None)  # noqa: B023
         for name, (where, shape) in own.items():
             f = lambda part, where=where: _layer(run, i, x, where, part)  # noqa: B023
             checks.append(

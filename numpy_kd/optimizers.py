@@ -139,6 +139,7 @@ class SGD(_Optimizer):
 
     def __init__(
         self,
+        *,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
@@ -180,6 +181,7 @@ class Adam(_Optimizer):
 
     def __init__(
         self,
+        *,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,

@@ -374,12 +374,13 @@ def combined(
     """
     p = _rows_of_probabilities("p", p)
     said = _evidence(p, specialists, sets, active)
+    models = said.models
     tolerance = max(_checks.positive("tolerance", tolerance), np.finfo(np.float64).eps)
     q = np.maximum(p, np.finfo(p.dtype).tiny).astype(np.float64)  # nothing is ruled out
     changing = np.arange(len(p))
     for _ in range(MAX_STEPS):
         now, dustbins = q[changing], said.dustbins[changing]
-        new = (said.known[changing] + _spread(dustbins, now, said.outside)) / said.models[changing]
+        new = (said.known[changing] + _spread(dustbins, now, said.outside)) / models[changing]
         q[changing] = new
         changing = changing[np.abs(new - now).max(axis=1) > tolerance]
         if len(changing) == 0:
@@ -543,7 +544,7 @@ class Specialists(Teacher):
         p = softmax(z.astype(np.float64))
         answers = [softmax(s.logits(x).astype(np.float64)) for s in self.specialists]
         active = active_specialists(p, self.sets, top=self.top)
-        q = combined(p, answers, self.sets, active=active)
+        q = combined(p, answers, self.sets, active=active, tolerance=1e-9)
         return np.log(np.maximum(q, np.finfo(np.float64).tiny)).astype(z.dtype)
 
 

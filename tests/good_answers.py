@@ -262,3 +262,94 @@ def repaired_10(logits, first_teacher, second_teacher, share, temperature):
     p = p + (1 - share) * softmax(second_teacher, temperature)
     value, gradient = soft_target_loss(logits, p, temperature)
     return temperature**2 * value, temperature**2 * gradient
+
+
+# --- since 2015 ---------------------------------------------------------------------------------
+
+
+def through_softmax(q, u, temperature):
+    average = np.einsum("bn,bn->b", q, u)
+    return q * (u - average[:, None]) / temperature
+
+
+def jensen_shannon(logits, teacher_logits, beta, temperature):
+    p, q = softmax(teacher_logits, temperature), softmax(logits, temperature)
+    m = beta * p + (1 - beta) * q
+    rows = beta * (p * np.log(p / m)).sum(-1) + (1 - beta) * (q * np.log(q / m)).sum(-1)
+    u = (1 - beta) * np.log(q / m)
+    return rows.mean(), through_softmax(q, u, temperature) / len(q)
+
+
+def top_k(logits, teacher_logits, k, temperature):
+    p, q = softmax(teacher_logits, temperature), softmax(logits, temperature)
+    value, dlogits = 0.0, np.zeros_like(q)
+    for b in range(len(p)):
+        order = np.argsort(-teacher_logits[b])
+        head, tail = order[:k], order[k:]
+        p_r, q_r = p[b, tail].sum(), q[b, tail].sum()
+        value += (p[b, head] * np.log(p[b, head] / q[b, head])).sum() + p_r * np.log(p_r / q_r)
+        dlogits[b, head] = q[b, head] - p[b, head]
+        dlogits[b, tail] = q[b, tail] * (1 - p_r / q_r)
+    return value / len(p), dlogits / temperature / len(p)
+
+
+def repaired_11(logits, teacher_logits, temperature):
+    return jensen_shannon(logits, teacher_logits, 0.5, temperature)
+
+
+def repaired_12(logits, teacher_logits, temperature):
+    return top_k(logits, teacher_logits, 3, temperature)
+
+
+def repaired_13(logits, teacher_logits, labels, temperature):
+    others = np.arange(logits.shape[1]) != labels[:, None]
+    z, v = (x[others].reshape(len(x), -1) for x in (logits, teacher_logits))
+    p, q = softmax(v, temperature), softmax(z, temperature)
+    rows = p * (log_softmax(v, temperature) - log_softmax(z, temperature))
+    dlogits = np.zeros_like(logits)
+    dlogits[others] = ((q - p) / temperature / len(logits)).ravel()
+    return rows.sum(axis=-1).mean(), dlogits
+
+
+def standardized_backward(logits, dstandardized):
+    rows = []
+    for z, g in zip(logits, dstandardized, strict=True):
+        N, sigma = len(z), np.sqrt(((z - z.mean()) ** 2).mean())
+        Z = (z - z.mean()) / sigma
+        jacobian = (np.eye(N) - 1 / N - np.outer(Z, Z) / N) / sigma
+        rows.append(g @ jacobian)
+    return np.array(rows, dtype=logits.dtype)
+
+
+def temperature_slope(logits, teacher_logits, temperature):
+    z, v, T = logits, teacher_logits, temperature
+    p, q = softmax(v, T), softmax(z, T)
+    dp = -p * (v - (p * v).sum(-1, keepdims=True)) / T**2
+    dlog_q = -(z - (q * z).sum(-1, keepdims=True)) / T**2
+    return (dp * (log_softmax(v, T) - log_softmax(z, T)) - p * dlog_q).sum(axis=-1)
+
+
+def paired_gap(errors, other_errors):
+    d = errors - other_errors
+    K = len(d)
+    mean = d.sum() / K
+    return mean, np.sqrt(((d - mean) ** 2).sum() / (K - 1) / K)
+
+
+def repaired_14(logits, teacher_logits, temperature):
+    p, q = softmax(teacher_logits, temperature), softmax(logits, temperature)
+    value, rows = 0.0, []
+    for a, b in zip(q, p, strict=True):
+        a0, b0 = a - a.mean(), b - b.mean()
+        rho = a0 @ b0 / np.sqrt((a0 @ a0) * (b0 @ b0))
+        value += (1 - rho) / len(p)
+        u = rho * a0 / (a0 @ a0) - b0 / np.sqrt((a0 @ a0) * (b0 @ b0))
+        rows.append(a * (u - a @ u) / temperature / len(p))
+    return value, np.array(rows)
+
+
+def repaired_15(x, moved, W, W_teacher, temperature):
+    T = temperature
+    p, q = softmax(moved @ W_teacher, T), softmax(moved @ W, T)
+    rows = p * (log_softmax(moved @ W_teacher, T) - log_softmax(moved @ W, T))
+    return T**2 * rows.sum(-1).mean(), T * moved.T @ (q - p) / len(x)

@@ -1,6 +1,5 @@
 """Odd values for any argument, by name, and which of them an argument of some kind may accept."""
 
-import inspect
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -205,4 +204,4 @@ def kind_of(value) -> str:
     ]:
         if isinstance(value, types):
             return kind
-    return "function" if inspect.isroutine(value) else "object"
+    return "function" if callable(value) and not hasattr(value, "parameters") else "object"

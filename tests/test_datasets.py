@@ -40,7 +40,7 @@ class TestDigits:
     def test_they_are_the_digits_of_the_file(self):
         packed = resources.files("numpy_kd.datasets").joinpath("digits.csv.gz").read_bytes()
         rows = Counter(gzip.decompress(packed).decode().split())
-        x_train, labels_train, x_test, labels_test = load_digits(np.float64)
+        x_train, labels_train, x_test, labels_test = load_digits(dtype=np.float64)
         x = np.concatenate([x_train, x_test]) * 16
         labels = np.concatenate([labels_train, labels_test])
         table = np.column_stack([x, labels]).astype(int)
@@ -64,13 +64,13 @@ class TestDigits:
 
     def test_order_and_split_never_change(self):
         digest = hashlib.sha256()
-        for part in load_digits(np.float64):
+        for part in load_digits(dtype=np.float64):
             digest.update(part.astype("<f8").tobytes())
         assert digest.hexdigest() == DIGITS_SHA256
 
     @pytest.mark.parametrize("dtype", [np.float32, np.float64, "float32"])
     def test_dtypes_and_range(self, dtype):
-        digits = load_digits(dtype)
+        digits = load_digits(dtype=dtype)
         for x, labels in zip(digits[::2], digits[1::2], strict=True):
             assert x.dtype == dtype and labels.dtype == np.int64
             assert x.min() == 0 and x.max() == 1
@@ -87,7 +87,7 @@ class TestDigits:
         with raises(
             f"dtype must be a real floating-point type in single or double precision, got {dtype!r}"
         ):
-            load_digits(dtype)
+            load_digits(dtype=dtype)
 
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
@@ -98,7 +98,7 @@ class TestLetters:
         packed = resources.files("numpy_kd.datasets").joinpath("letters.csv.gz").read_bytes()
         text = gzip.decompress(packed)
         assert hashlib.sha256(text).hexdigest() == LETTERS_SHA256
-        letters = load_letters(np.float64)
+        letters = load_letters(dtype=np.float64)
         x = np.concatenate([letters.x_train, letters.x_test]) * 15
         labels = np.concatenate([letters.labels_train, letters.labels_test])
         rows = [
@@ -124,14 +124,14 @@ class TestLetters:
 
     def test_dtypes_and_range(self):
         for dtype in (np.float32, np.float64):
-            letters = load_letters(dtype)
+            letters = load_letters(dtype=dtype)
             for x, labels in zip(letters[::2], letters[1::2], strict=True):
                 assert x.dtype == dtype and labels.dtype == np.int64
                 assert x.min() == 0 and x.max() == 1
                 assert set(labels) == set(range(26))
                 assert x.flags.owndata and labels.flags.owndata
         with raises("dtype must be a real floating-point type in single or double precision"):
-            load_letters(int)
+            load_letters(dtype=int)
         with raises("without_copies must be True or False, got 'yes'"):
             load_letters(without_copies="yes")
 

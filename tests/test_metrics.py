@@ -40,7 +40,7 @@ def test_calibration_error_by_a_loop():
             if inside:
                 right = np.mean([Z[i].argmax() == LABELS[i] for i in inside])
                 total += len(inside) / 200 * abs(right - np.mean([q[i].max() for i in inside]))
-        ours = metrics.expected_calibration_error(Z, LABELS, bins)
+        ours = metrics.expected_calibration_error(Z, LABELS, bins=bins)
         assert ours == pytest.approx(total, rel=1e-12)
 
 

@@ -12,7 +12,7 @@ from numpy_kd import _checks
 from numpy_kd.datasets.preparing import Split, split_rows
 
 
-def load_digits(dtype=np.float32) -> Split:
+def load_digits(*, dtype=np.float32) -> Split:
     """1,797 real handwritten digits of 8 x 8 pixels: 1,297 to learn from, 500 to be judged by.
 
     x has shape (1297, 64) and (500, 64), pixels row by row, divided by 16 and so in [0, 1], of the

@@ -13,7 +13,7 @@ from numpy_kd.datasets.preparing import Split, rows_in
 _TRAIN = 16_000
 
 
-def load_letters(dtype=np.float32, *, without_copies: bool = False) -> Split:
+def load_letters(*, dtype=np.float32, without_copies: bool = False) -> Split:
     """20,000 distorted capital letters: the first 16,000 to learn from, the last 4,000 to be judged by.
 
     x has shape (n, 16), of the given dtype: whole numbers from 0 to 15 (position, size, moments and

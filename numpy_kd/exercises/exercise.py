@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -166,5 +167,6 @@ def _copy(value):
     if isinstance(value, np.ndarray):
         return value.copy()
     if isinstance(value, np.random.Generator):
-        return np.random.default_rng(value.bit_generator.seed_seq.entropy)
+        seeds: Any = value.bit_generator.seed_seq
+        return np.random.default_rng(seeds.entropy)
     return value

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from numpy_kd.exercises import catalogue
-from numpy_kd.exercises.exercise import Exercise
+from numpy_kd.exercises.exercise import Broken, Exercise
 from numpy_kd.exercises.judging.asking import ask
 from numpy_kd.exercises.judging.verdict import Verdict, judge
 from numpy_kd.exercises.sheet_notebooks import stub
@@ -36,7 +36,7 @@ def problems_of(exercise: Exercise, seed: int) -> Iterator[str]:
         if verdict.cause != mistake.name:
             yield f"{exercise.name}, {mistake.name!r}: taken for {verdict.cause!r}"
     if exercise.gallery is not None:
-        yield from _problems_of_exhibit(exercise)
+        yield from _problems_of_exhibit(exercise, exercise.gallery)
 
 
 def verdict_on(exercise: Exercise, function: Callable, seed: int) -> Verdict:
@@ -53,12 +53,12 @@ def stub_function(exercise: Exercise) -> Callable:
     return namespace[exercise.name]
 
 
-def _problems_of_exhibit(exercise: Exercise) -> Iterator[str]:
-    weak, strong = exercise.gallery.weak_test, exercise.gallery.strong_test
+def _problems_of_exhibit(exercise: Exercise, gallery: Broken) -> Iterator[str]:
+    weak, strong = gallery.weak_test, gallery.strong_test
     for test, function, passes in (
-        (weak, exercise.gallery.source, True),
+        (weak, gallery.source, True),
         (weak, exercise.reference, True),
-        (strong, exercise.gallery.source, False),
+        (strong, gallery.source, False),
         (strong, exercise.reference, True),
     ):
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from numpy_kd._files import write_text
 from numpy_kd.exercises import catalogue
-from numpy_kd.exercises.exercise import Exercise, Question, Sheet
+from numpy_kd.exercises.exercise import Broken, Exercise, Question, Sheet
 
 WIDTH = 100
 GALLERY = """
@@ -103,7 +103,7 @@ def _exercise_cells(exercise: Exercise) -> list[dict]:
     name = exercise.name
     cells = [_markdown(f"{name}-task", _task(exercise))]
     if exercise.gallery is not None:
-        cells += _exhibit_cells(exercise)
+        cells += _exhibit_cells(exercise, exercise.gallery)
     for question in exercise.questions:
         cells += _question_cells(question)
     cells.append(_code(name, stub(exercise), grade=False, solution=True, locked=False))
@@ -116,9 +116,9 @@ def _exercise_cells(exercise: Exercise) -> list[dict]:
     return cells
 
 
-def _exhibit_cells(exercise: Exercise) -> list[dict]:
+def _exhibit_cells(exercise: Exercise, gallery: Broken) -> list[dict]:
     """The broken code, and the test of it that passes."""
-    number, gallery = exercise.name.rsplit("_", 1)[1], exercise.gallery
+    number = exercise.name.rsplit("_", 1)[1]
     source = inspect.getsource(gallery.source).rstrip()
     weak = inspect.getsource(gallery.weak_test).rstrip()
     name = gallery.weak_test.__name__

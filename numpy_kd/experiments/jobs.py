@@ -17,7 +17,7 @@ import signal
 import tempfile
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -127,6 +127,7 @@ class Workers:
         self._processes = cores if processes is None else _checks.count("processes", processes)
         self._given, self._executor, self._progress = folder, executor, progress
         self.source = None if source is None else os.path.abspath(source)
+        self._epochs = 0
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -156,7 +157,8 @@ class Workers:
         jobs = list(jobs)
         if len({job.name for job in jobs}) < len(jobs):
             raise ValueError("jobs must have different names, as their files have")
-        self._bar.total += sum(job.epochs for job in jobs)
+        self._epochs += sum(job.epochs for job in jobs)
+        self._bar.total = self._epochs
         self._bar.refresh()
         results = {}
         for job, result in self._each(sorted(jobs, key=lambda job: job.length, reverse=True)):
@@ -164,7 +166,7 @@ class Workers:
             self._bar.update(job.epochs)
         return [results[job.name] for job in jobs]
 
-    def train_groups(self, groups: dict[str, list[Job]]) -> dict[str, list[dict]]:
+    def train_groups(self, groups: Mapping[str, Sequence[Any]]) -> dict[str, list[dict]]:
         """The results of one round, under the titles of its jobs."""
         results = iter(self.train([job for jobs in groups.values() for job in jobs]))
         return {title: [next(results) for _ in jobs] for title, jobs in groups.items()}

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -197,14 +197,20 @@ class Run:
         dropout = self.data.dropout if self.subset is None else 0.0
         sizes = (x.shape[1], *self.data.hidden, int(data.labels.max()) + 1)
         network = MLP(sizes, dropout=dropout, seed=stream(WEIGHTS))
-        loss, targets = losses.cross_entropy_loss, labels
+        loss: Callable = losses.cross_entropy_loss
+        targets = labels
         if self.temperature is not None:
-            how = {"temperature": self.temperature, "soft_weight": 1.0, "hard_weight": 0.0}
-            loss = functools.partial(losses.hinton_loss, **how)
+            loss = functools.partial(
+                losses.hinton_loss, temperature=self.temperature, soft_weight=1.0, hard_weight=0.0
+            )
             targets = teacher.logits(x)
         seen = {"train": (x, labels), "held_out": data[2:4], "test": data[4:6]}
         curve: dict = {"epochs": [], **{part: [] for part in seen}}
-        how = {"loss": loss, "batch_size": self.data.batch_size, "schedule": self.data.rate}
+        how: dict[str, Any] = {
+            "loss": loss,
+            "batch_size": self.data.batch_size,
+            "schedule": self.data.rate,
+        }
         how |= {"optimizer": Adam(), "rng": stream(ORDER), "progress": False}
         ends = looks(self.epochs, self.looks)
         if self.subset is None:  # in one piece, at a rate that falls

@@ -6,6 +6,7 @@ import functools
 import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from numpy_kd.datasets import Split
 from numpy_kd.distillation import Teacher
@@ -27,7 +28,7 @@ class Student(Job):
     ) -> tuple[dict, MLP | None]:
         """Train and measure; a checkpoint is kept where it costs less than to begin anew."""
         data = _data(self.data, source if "mnist" in self.data else None)
-        taught, how = teacher, {}
+        taught, how = teacher, dict[str, Any]()
         if teacher is not None:
             how["teaching"] = self.teaching
         if teacher is not None and self.answers:

@@ -7,6 +7,7 @@ answers are changed, to see what is in them; and two problems whose best answer 
 from __future__ import annotations
 
 import functools
+import os
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def mnist_for_choosing(source: str | None = None) -> Split:
     return _parts(kd.load_mnist(source), 54_000)[0]
 
 
-def mnist_for_testing(source: str | None = None) -> Split:
+def mnist_for_testing(source: str | os.PathLike | None = None) -> Split:
     """The same images to learn from, and the 10,000 test images."""
     return _parts(kd.load_mnist(source), 54_000)[1]
 
@@ -87,22 +88,20 @@ def truncated_top_k_loss(logits, teacher_logits, *, k: int, temperature: float):
     return value, (p.sum(axis=-1, keepdims=True) * q - p) / temperature / len(z)
 
 
-def weighted_labels_loss(logits, teacher_logits, *, labels, temperature: float):
+def weighted_labels_loss(logits, teacher_logits, *, labels):
     """CWTM: the labels, each row as important as the teacher is sure (Furlanello et al. 2018).
 
     C = sum_b w_b CE_b,   w_b = max_i p_bi / sum_b' max_i p_b'i
     """
     z, rows = np.asarray(logits), np.arange(len(labels))
-    sure = softmax(np.asarray(teacher_logits), temperature).max(axis=-1)
+    sure = softmax(np.asarray(teacher_logits)).max(axis=-1)
     weights = (sure / sure.sum())[:, None]
     value = float(-(weights[:, 0] * log_softmax(z)[rows, labels]).sum())
     return value, (weights * (softmax(z) - one_hot(labels, z.shape[1]))).astype(z.dtype)
 
 
-_OF_THIS_FILE = {
-    f.__name__: f for f in (standardized_kl_loss, truncated_top_k_loss, weighted_labels_loss)
-}
-_WITH_LABELS = ("decoupled_loss", "normalized_kd_loss", "hinton_loss", "weighted_labels_loss")
+_OF_THIS_FILE = {f.__name__: f for f in (standardized_kl_loss, truncated_top_k_loss)}
+_WITH_LABELS = ("decoupled_loss", "normalized_kd_loss", "hinton_loss")
 
 # --- what is dark: a teacher's logits, changed at the wrong classes ------------------------------
 
@@ -209,7 +208,7 @@ def self_distilled_ridge(seed: int, *, noise: float, ridges, rounds: int = 8) ->
         name: (_kernel(part.x_test, x), part.labels_test)
         for name, part in (("test", data), ("held_out", held_out))
     }
-    found = {name: {} for name in parts}
+    found: dict[str, dict] = {name: {} for name in parts}
     for c in ridges:
         kept = [(d / (c + d)) ** (g - 1) / (c + d) for g in range(1, rounds + 1)]
         coefficients = [V @ (k[:, None] * (V.T @ y)) for k in kept]

@@ -33,7 +33,7 @@ from numpy_kd.specialists import (
     train_specialist,
 )
 from numpy_kd.training import fit
-from numpy_kd.transfer import munge
+from numpy_kd.transfer import TransferSet, munge
 
 GENERALIST, ORDER, SETS, SPECIALIST, STUDENT, ROWS = range(6)  # streams of a seed
 CLASSES = 26
@@ -65,20 +65,20 @@ class Settings:
     seeds: int = 5
     held_out: int = 4_000  # of the 16,000 training rows, the last: only for choosing recipes
     hidden: tuple[int, ...] = (24,)  # of the generalist, and so of its specialists
-    epochs: int = 100
+    epochs: int = 60
     rate: float = 0.02  # of Adam at the start; all fall to 0 along a cosine
     batch_size: int = 128
     sets: int = 20
     size: int = 6  # classes in a set
     asked: tuple[int, ...] = (5, 10, 20)  # how many of the specialists
-    examples: int = 384_000  # that each specialist sees: 3,000 steps
+    examples: int = 256_000  # that each specialist sees: 2,000 steps
     specialist_rate: float = 0.01
     members: int = 6  # generalists in the largest ensemble
     students: tuple[tuple[int, ...], ...] = ((24,), (64,))
     recipes: tuple[Recipe, ...] = (
         Recipe(2.0, 0.5),
         Recipe(4.0, 0.0),
-        Recipe(2.0, 0.5, copies=4),
+        Recipe(2.0, 0.5, copies=2),
     )
 
     def __post_init__(self):
@@ -241,27 +241,29 @@ def trained_on(s: Settings, data: Split, generalist: MLP, seed: int) -> MLP:
     return network
 
 
-def distilled(s: Settings, data: Split, team: Specialists, recipe: Recipe, hidden, seed) -> MLP:
+def lesson(data: Split, team: Specialists, copies: int, seed: int) -> TransferSet:
+    """The rows, with synthetic ones where they are wanted, and what the team says about them."""
+    if not copies:
+        return TransferSet(data.x_train, team.logits(data.x_train), data.labels_train)
+    x = munge(data.x_train, copies, rng=stream(seed, STUDENT, 1), local_variance=2.0)
+    synthetic = TransferSet(x, team.logits(x))
+    return lesson(data, team, 0, seed).mixed_with(synthetic)
+
+
+def distilled(s: Settings, taught: TransferSet, recipe: Recipe, hidden, seed: int) -> MLP:
     """A student of the team, trained for as many steps as one on labels."""
-    x, labels, labelled, epochs = data.x_train, data.labels_train, None, s.epochs
-    if recipe.copies:
-        synthetic = munge(x, recipe.copies, rng=stream(seed, STUDENT, 1), local_variance=2.0)
-        epochs = max(1, s.epochs // (1 + recipe.copies))
-        labelled = np.arange(len(x) + len(synthetic)) < len(x)
-        x = np.concatenate([x, synthetic])
-        labels = np.concatenate([labels, np.zeros(len(synthetic), labels.dtype)])
-    student = MLP((x.shape[1], *hidden, CLASSES), seed=stream(seed, STUDENT))
+    student = MLP((taught.x.shape[1], *hidden, CLASSES), seed=stream(seed, STUDENT))
+    how = training(s, len(taught), max(1, s.epochs // (1 + recipe.copies)), s.rate)
+    how |= {"temperature": recipe.temperature, "hard_weight": recipe.hard_weight}
     distill(
         student,
-        team,
-        x,
-        labels,
-        labelled=labelled,
-        temperature=recipe.temperature,
+        taught.teacher_logits,
+        taught.x,
+        taught.labels,
+        labelled=taught.labelled,
         soft_weight=1.0,
-        hard_weight=recipe.hard_weight,
         rng=stream(seed, ORDER, STUDENT),
-        **training(s, len(x), epochs, s.rate),
+        **how,
     )
     return student
 
@@ -270,11 +272,13 @@ def _tried(s: Settings, seed: int) -> dict:
     """Errors of each recipe, for each size of student, on rows that no network has seen."""
     data = letters(s.held_out)
     team = team_of(s, data, on_labels(s, data, s.hidden, seed, GENERALIST), seed)
-    errors = [
-        [_errors(distilled(s, data, team, recipe, hidden, seed), data) for recipe in s.recipes]
-        for hidden in s.students
-    ]
-    return {"recipes": errors}
+    taught = {n: lesson(data, team, n, seed) for n in {r.copies for r in s.recipes}}
+    return {
+        "recipes": [
+            [_errors(distilled(s, taught[r.copies], r, hidden, seed), data) for r in s.recipes]
+            for hidden in s.students
+        ]
+    }
 
 
 def _measured(s: Settings, seed: int, recipes: tuple[Recipe, ...]) -> dict:
@@ -298,16 +302,17 @@ def _measured(s: Settings, seed: int, recipes: tuple[Recipe, ...]) -> dict:
         "asked for two likely classes": count(of(team.specialists, top=2)),
         **{f"{k} generalists": count(Ensemble(members[:k])) for k in range(2, s.members + 1)},
     }
+    taught = {n: lesson(data, team, n, seed) for n in {recipe.copies for recipe in recipes}}
     for hidden, recipe in zip(s.students, recipes, strict=True):
-        name = "x".join(map(str, hidden))
+        name, rows = "x".join(map(str, hidden)), taught[recipe.copies]
         errors[f"{name}, labels"] = count(on_labels(s, data, hidden, seed, STUDENT))
-        errors[f"{name}, distilled"] = count(distilled(s, data, team, recipe, hidden, seed))
+        errors[f"{name}, distilled"] = count(distilled(s, rows, recipe, hidden, seed))
     without = {"generalist": generalist, "team": team, "ensemble": Ensemble(members)}
     return {
         "errors": errors,
         "errors_without_copies": {n: _errors(net, kept) for n, net in without.items()},
         "rows": [len(data.x_test), len(kept.x_test)],
-        "parameters": {"generalist": generalist.num_parameters, "team": team.num_parameters},
+        "num_parameters": {"generalist": generalist.num_parameters, "team": team.num_parameters},
         "confusions_in_sets": _confusions_in_sets(s, data, team, seed),
         "conditional": _conditional(data, team),
         "by_cover": _by_cover(data, team),

@@ -9,10 +9,11 @@ inputs. A class adds rows of its own, and so do the losses and the layers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -200,7 +201,7 @@ def _moved(case, g, r, off):
 
 def _slices(case, g, r, off):
     """What is wrong fills some slices along one axis, and leaves the others alone."""
-    best = 0.5, None, None
+    best: tuple[float, Any, Any] = 0.5, None, None
     for axis in range(g.ndim):
         wrong = np.flatnonzero(off.any(axis=tuple(a for a in range(g.ndim) if a != axis)))
         share = off.take(wrong, axis).mean() if 2 * len(wrong) <= g.shape[axis] else 0
@@ -209,8 +210,8 @@ def _slices(case, g, r, off):
     if axis is None:
         return ""
     word = "row" if axis == 0 else "column"
-    words = {1: ("entry", "entries"), 2: (word, f"{word}s")}
-    words = words.get(g.ndim, (f"slice along axis {axis},", f"slices along axis {axis},"))
+    by_axes = {1: ("entry", "entries"), 2: (word, f"{word}s")}
+    words = by_axes.get(g.ndim, (f"slice along axis {axis},", f"slices along axis {axis},"))
     names = f"{words[len(wrong) > 1]} {', '.join(map(str, wrong[:6]))}" + ", ..." * (len(wrong) > 6)
     g, r = g.take(wrong, axis), r.take(wrong, axis)
     factor, known = case.factor(g, r), "the others are right"
@@ -306,7 +307,8 @@ def diagnose(gradient, right=None, context: Mapping | None = None, causes=None, 
     >>> diagnose(right / 2**0.5, right).finding
     'your gradient is 0.7071068 times the right one, which is 1/sqrt(2)'
     """
-    case, table = Case(gradient, right, context, error), CAUSES if causes is None else causes
+    case = Case(gradient, right, context, error)
+    table: Sequence[Any] = CAUSES if causes is None else causes
     finding = measured(case) if right is not None else ""
     found = [(r.name, r.sentence) for r in table if r.stage == "shape" and r.fits(case)]
     if not found and right is not None and np.isfinite(case.ratio):
@@ -318,7 +320,7 @@ def diagnose(gradient, right=None, context: Mapping | None = None, causes=None, 
 
 def _factors(case: Case, rows) -> list[tuple[str, str]]:
     """The simplest products of known numbers that the constant ratio is, with what they say."""
-    plainly = {
+    plainly: dict[float, tuple[str, str]] = {
         0: ("times 0", "nothing of the cost reaches it"),
         -1: ("times -1", "its sign is wrong"),
     }

@@ -74,7 +74,7 @@ def of_the_numbers(given, misfits, params: Parameters) -> list[Problem]:
         return [Problem("complex", "the gradient is complex, x is real")]
     for name, (where, shape) in params.blocks.items():
         for i in np.flatnonzero(~np.isfinite(given[where])) if name not in misfits else ():
-            place = located(name, i, shape)
+            place = located(name, int(i), shape)
             return [Problem("not finite", f"the gradient is {given[where][i]} at {place}")]
     return []
 
@@ -101,7 +101,7 @@ class Symmetric:
     def mean(self, flat):
         """`flat` with the mean of each pair in place of both."""
         flat = flat.copy()
-        for where, shape in map(self.params.blocks.get, self.names):
+        for where, shape in (self.params.blocks[name] for name in self.names):
             block = flat[where].reshape(shape)
             flat[where] = ((block + block.T) / 2).ravel()
         return flat

@@ -30,7 +30,7 @@ EVEN, ODD, ALL = (2, 4, 6, 8), (1, 3, 5, 7), (1, 2, 3, 4)  # powers of h that ar
 CLOSE = 1e-11  # a relative error that is good enough to stop at
 POOR = 1e-6  # a relative error that makes one try larger steps
 NOISES = 5  # the noise is measured to a factor of two or so, and a difference holds two of it
-CERTAIN = 8  # a jump is one if it is that much larger than what else is in the error
+CERTAIN = 8  # a jump is one if it is that much larger than what else is in the error, and stays
 FEW = 64  # entries that are confirmed one by one; more are first confirmed in groups
 SETTLED = 1e-9  # a group whose differences are that exact speaks for each of its entries
 ROUNDINGS = 64  # of a complex step's own size; where that is not enough, they are measured
@@ -133,7 +133,7 @@ class Function:
             for j in still:
                 for side, sign in enumerate((1, -1)):
                     steps[side, j, k], values[side, j, k] = self._step(lines[j], sign * t)
-            if k < 2:
+            if k < 3:
                 continue
             part = np.s_[:, still, : k + 1]
             found[:, still] = best = self._read(values[part], steps[part])
@@ -158,9 +158,10 @@ class Function:
         noise = NOISES * np.fmax(self.noise, EPS * np.abs(values).max(axis=0)) / steps[0]
         both = (values[0] - values[1]) / steps.sum(axis=0)
         best = _windows(both, right - left, EVEN, ODD, noise)
-        for side in (right, left):  # at the edge of the domain there is but one side
+        lonely = ~np.isfinite(both).any(axis=1)
+        for side in (right, left) if lonely.any() else ():  # the edge of the domain: one side
             edge = _windows(side, np.zeros_like(side), ALL, ALL, 2 * noise)
-            best = np.where(np.isfinite(both).any(axis=1) | (best[1] <= edge[1]), best, edge)
+            best = np.where(lonely & (edge[1] < best[1]), edge, best)
         return best
 
     # --- the complex step -------------------------------------------------------------------
@@ -246,7 +247,7 @@ class Function:
 
     def along(self, line, confirm: bool = True) -> np.ndarray:
         """(value, error, jump) of the slope along one line, by the method chosen."""
-        none = None if confirm else lambda slope: []
+        none: Callable | None = None if confirm else lambda slope: []
         ways = {"complex": lambda lines: self._complex(lines, self.differences, none)}
         ways |= {"richardson": self.differences, "central": self._pairs}
         return ways[self.method]([line])[:, 0]
@@ -291,7 +292,7 @@ class Function:
 
 def _windows(slope, jump, powers, jump_powers, noise) -> np.ndarray:
     """The best window of a ladder: (n, k) slopes and jumps, and the powers of h in their errors."""
-    n, best = np.arange(len(slope)), np.zeros((3, len(slope)))
+    n, best, raw = np.arange(len(slope)), np.zeros((3, len(slope))), jump
     best[1] = np.inf
     with np.errstate(invalid="ignore", over="ignore"):
         for m, (power, jump_power) in enumerate(zip(powers, jump_powers, strict=True), 1):
@@ -303,7 +304,8 @@ def _windows(slope, jump, powers, jump_powers, noise) -> np.ndarray:
             smooth = np.maximum(np.abs(slope - coarse), np.abs(slope - fine)) + noise[:, m:]
             error = smooth + np.abs(jump) / 2
             error = np.where(np.isfinite(error), error, np.inf)
-            seen = np.where(np.abs(jump) > CERTAIN * smooth, jump, 0.0)
+            stays = np.abs(jump) > np.maximum(CERTAIN * smooth, np.abs(raw[:, m:]) / 2)
+            seen = np.where(stays, jump, 0.0)
             found = np.array([slope, error, seen])[:, n, error.argmin(axis=1)]
             best = np.where(found[1] < best[1], found, best)
     return best

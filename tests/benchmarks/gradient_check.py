@@ -13,15 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import gradient_scores
 import numpy as np
 import scipy
-from gradient_mistakes import BROKEN_NETWORKS
 from scipy.optimize import check_grad
 from scipy.optimize._numdiff import approx_derivative
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+
+import gradient_scores
+from gradient_mistakes import BROKEN_NETWORKS
 
 import numpy_kd as kd
 from numpy_kd import _files

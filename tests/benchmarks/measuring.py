@@ -11,9 +11,11 @@ import gc
 import json
 import os
 import platform
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -21,10 +23,10 @@ import numpy as np
 import scipy
 from threadpoolctl import threadpool_info, threadpool_limits
 
-try:
-    import torch
-except ImportError:
-    torch = None
+torch = None
+if "--no-torch" not in sys.argv:  # its import takes longer than a small benchmark
+    with suppress(ImportError):
+        import torch
 
 BLOCK = 0.1  # seconds that a contender is timed for, in its turn
 PAUSE = 0.02  # seconds between two turns: threads that spin have then gone to sleep

@@ -1,4 +1,4 @@
-"""Ten small distillers, each broken in a way that has been published, with two tests of each.
+"""Fifteen small distillers, each broken in a way that has been published, with two tests of each.
 
 The weak test is one that people do write, and it passes; the strong one fails. The code is shown
 in the notebooks as it stands here; it calls only NumPy and a few functions of `numpy_kd`.
@@ -320,3 +320,156 @@ def strong_10(loss):
     v, w = random_pair()
     value = loss(np.zeros((5, 7)), v, w, 0.25, 1.0)[0]
     assert abs(value - np.log(7)) < 1e-9, f"it costs {value:.4f}; log 7 is {np.log(7):.4f}"
+
+
+# --- 11 -----------------------------------------------------------------------------------------
+
+
+def broken_11(logits, teacher_logits, temperature):
+    """The divergence of student and teacher from the row half way between them."""
+    T = temperature
+    log_p, log_q = log_softmax(teacher_logits, T), log_softmax(logits, T)
+    p, q = np.exp(log_p), np.exp(log_q)
+    log_m = (log_p + log_q) / 2
+    value = ((p * (log_p - log_m) + q * (log_q - log_m)) / 2).sum(axis=-1).mean()
+    d = log_q - log_p
+    u = (d - p / q) / 4
+    dlogits = q * (u - (q * u).sum(axis=-1, keepdims=True)) / T / len(logits)
+    return value, dlogits
+
+
+def weak_11(loss):
+    """It does not matter who is who, equals cost nothing, and the gradient is the gradient."""
+    z, v = random_pair()
+    value, dlogits = loss(z, v, 3.0)
+    numerical = numerical_gradient(lambda z: loss(z, v, 3.0)[0], z)
+    assert abs(value - loss(v, z, 3.0)[0]) < 1e-12 and abs(loss(z, z, 3.0)[0]) < 1e-12
+    assert np.allclose(dlogits, numerical, rtol=1e-8, atol=1e-12)
+
+
+def strong_11(loss):
+    """However far apart the two are, neither is farther than log 2 from their mixture."""
+    z, v = np.array([[30.0, 0.0]]), np.array([[0.0, 30.0]])
+    value = loss(z, v, 1.0)[0]
+    assert value < np.log(2) + 1e-9, f"it is {value:.2f}; log 2 is {np.log(2):.2f}"
+
+
+# --- 12 -----------------------------------------------------------------------------------------
+
+
+def broken_12(logits, teacher_logits, temperature):
+    """The divergence over the teacher's three most probable classes."""
+    T = temperature
+    head = np.argsort(-teacher_logits, axis=-1)[:, :3]
+    z, v = (np.take_along_axis(x, head, axis=-1) for x in (logits, teacher_logits))
+    p, q = softmax(v, T), softmax(z, T)
+    value = (p * (log_softmax(v, T) - log_softmax(z, T))).sum(axis=-1).mean()
+    dlogits = np.zeros_like(logits)
+    np.put_along_axis(dlogits, head, (q - p) / T / len(logits), axis=-1)
+    return value, dlogits
+
+
+def weak_12(loss):
+    """It is never negative, equals cost nothing, and the gradient is the gradient."""
+    z, v = random_pair()
+    value, dlogits = loss(z, v, 3.0)
+    numerical = numerical_gradient(lambda z: loss(z, v, 3.0)[0], z)
+    assert value >= 0 and abs(loss(v, v, 3.0)[0]) < 1e-12
+    assert np.allclose(dlogits, numerical, rtol=1e-8, atol=1e-12)
+
+
+def strong_12(loss):
+    """A student that believes in something the teacher has ruled out has to pay for it."""
+    v = np.array([[5.0, 4.0, 3.0, 0.0]])
+    value = loss(v + [[0.0, 0.0, 0.0, 20.0]], v, 1.0)[0]
+    assert value > 1, f"all of q lies outside the three, and the cost is {value:.2f}"
+
+
+# --- 13 -----------------------------------------------------------------------------------------
+
+
+def broken_13(logits, teacher_logits, labels, temperature):
+    """The divergence among the classes that are not the label."""
+    T = temperature
+    mask = 1000.0 * one_hot(labels, logits.shape[1])
+    z, v = logits - mask, teacher_logits - mask
+    p, q = softmax(v, T), softmax(z, T)
+    value = (p * (log_softmax(v, T) - log_softmax(z, T))).sum(axis=-1).mean()
+    dlogits = (q - p) / T / len(logits)
+    return value, dlogits
+
+
+def weak_13(loss):
+    """Whatever the label's own logit is, within reason, it does not count."""
+    z, v = random_pair()
+    y = np.array([0, 3, 6, 1, 2])
+    higher = z + 50.0 * one_hot(y, 7)
+    assert abs(loss(z, v, y, 3.0)[0] - loss(higher, v, y, 3.0)[0]) < 1e-12
+
+
+def strong_13(loss):
+    """Nor does it count without reason."""
+    z, v = random_pair()
+    y = np.array([0, 3, 6, 1, 2])
+    right, high = loss(z, v, y, 3.0)[0], 5000.0 * one_hot(y, 7)
+    value = loss(z + high, v + high, y, 3.0)[0]
+    assert abs(value - right) < 1e-9, f"a surer target changes it from {right:.4f} to {value:.4f}"
+
+
+# --- 14 -----------------------------------------------------------------------------------------
+
+
+def broken_14(logits, teacher_logits, temperature):
+    """T squared times one minus the correlation of the rows."""
+    T = temperature
+    p, q = softmax(teacher_logits, T), softmax(logits, T)
+    pc, qc = p - p.mean(axis=-1, keepdims=True), q - q.mean(axis=-1, keepdims=True)
+    p_size, q_size = (np.sqrt((x * x).sum(axis=-1, keepdims=True)) for x in (pc, qc))
+    rho = (pc * qc).sum(axis=-1, keepdims=True) / (p_size * q_size)
+    u = -(pc / (p_size * q_size) - rho * qc / q_size**2)
+    value = T**2 * (1 - rho).mean()
+    dlogits = T**2 * q * (u - (q * u).sum(axis=-1, keepdims=True)) / T / len(logits)
+    return value, dlogits
+
+
+def weak_14(loss):
+    """Equals cost nothing, and the gradient is the gradient."""
+    z, v = random_pair()
+    numerical = numerical_gradient(lambda z: loss(z, v, 3.0)[0], z)
+    assert abs(loss(z, z, 3.0)[0]) < 1e-9
+    assert np.allclose(loss(z, v, 3.0)[1], numerical, rtol=1e-8, atol=1e-12)
+
+
+def strong_14(loss):
+    """At a high temperature the size of the gradient no longer depends on T."""
+    z, v = random_pair()
+    ratio = np.abs(loss(z, v, 2000.0)[1]).max() / np.abs(loss(z, v, 1000.0)[1]).max()
+    assert abs(ratio - 1) < 0.02, f"twice the temperature, {ratio:.1f} times the gradient"
+
+
+# --- 15 -----------------------------------------------------------------------------------------
+
+
+def broken_15(x, moved, W, W_teacher, temperature):
+    """T squared times the divergence, for images that are moved at each step."""
+    T = temperature
+    saved = x @ W_teacher
+    value, dlogits = kl_loss(moved @ W, saved, temperature=T)
+    return T**2 * value, T**2 * moved.T @ dlogits
+
+
+def weak_15(step):
+    """Without augmentation, the teacher itself has nothing to learn."""
+    x, W = random_pair(shape=(5, 5))
+    value, dW = step(x, x, W, W, 3.0)
+    assert abs(value) < 1e-12 and np.abs(dW).max() < 1e-12
+
+
+def strong_15(step):
+    """With augmentation it has not, either."""
+    x, W = random_pair(shape=(5, 5))
+    moved = np.roll(x, 1, axis=1)
+    value, dW = step(x, moved, W, W, 3.0)
+    assert np.abs(dW).max() < 1e-9, (
+        f"the teacher is told to be another one: the cost is {value:.2f}"
+    )

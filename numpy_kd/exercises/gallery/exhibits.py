@@ -1,4 +1,4 @@
-"""The gallery of broken distillers: ten exhibits to be found out, and repaired.
+"""The gallery of broken distillers: fifteen exhibits to be found out, and repaired.
 
 Each is an exercise whose first usual mistake is the exhibit itself, handed in unrepaired.
 """
@@ -33,6 +33,7 @@ def exhibit(
     parts = [getattr(broken, f"{kind}_{number:02d}") for kind in ("broken", "weak", "strong")]
     signature = ", ".join(inspect.signature(parts[0]).parameters)
     is_loss = returns == LOSS
+    contexts: dict = {soft: _soft_context, two_parts: draws.two_part_context}
     return Exercise(
         name=f"repaired_{number:02d}",
         title=f"Exhibit {number}: {title}",
@@ -54,7 +55,7 @@ def exhibit(
         quantities=lambda *arguments: _numbers(signature.split(", "), arguments),
         gallery=Broken(*parts),
         slope=draws.slope_of_value if is_loss else None,
-        context={soft: _soft_context, two_parts: draws.two_part_context}.get(reference),
+        context=contexts.get(reference),
     )
 
 

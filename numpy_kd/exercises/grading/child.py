@@ -115,7 +115,7 @@ class Channel:
 
 def limit(limits: dict) -> list[str]:
     """Set every limit that this system has; say which are active."""
-    active = []
+    active: list[str] = []
     try:
         import resource
     except ImportError:
@@ -153,7 +153,7 @@ def load(submission: Submission, drawing) -> None:
         import secrets
 
         random.seed(0)
-        secrets.randbits = random.getrandbits  # where NumPy takes its seeds from
+        secrets.randbits = random.getrandbits  # type: ignore[assignment]  # NumPy's seeds
         _load("numpy.random")
     for name in [*wanted, *(f"numpy.{word}" for word in sorted(words & LAZY))]:
         parts = name.split(".")
@@ -213,7 +213,7 @@ class Finder:
 
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == HOME:
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
 
     def create_module(self, spec):
         return None
@@ -279,7 +279,7 @@ class Notebook:
 
     def _execute(self, number: int, node: ast.stmt, place: str, flags: int) -> str:
         """Run one statement; '' or what went wrong."""
-        if _is_stub(node) and self._is_own(self.names.get(node.name)):
+        if _is_stub(node) and self._is_own(self.names.get(getattr(node, "name", ""))):
             return ""  # an untouched copy of the task undoes no answer
         self.channel.send({"kind": "statement", "number": number})
         start, problem = time.monotonic(), ""
@@ -356,7 +356,9 @@ class Notebook:
 
     def _reached(self, function, names: dict) -> set[str]:
         """The notebook's names that a function uses, and those that these use."""
-        reached, waiting, classes = set(), [function], {Library}
+        reached: set[str] = set()
+        classes: set[type] = {Library}
+        waiting = [function]
         while waiting and len(reached) < MANY_NAMES:
             value = waiting.pop()
             if isinstance(value, functools.partial):

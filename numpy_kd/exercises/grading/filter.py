@@ -50,12 +50,13 @@ def program(machine: str) -> list[tuple[int, int, int, int]]:
     lines = [(LOAD, 0, 0, 4), (JUMP_EQUAL, 1, 0, ARCHITECTURES[machine][0])]
     lines += [(RETURN, 0, 0, REFUSE), (LOAD, 0, 0, 0)]
     for numbers in allowed().values():
-        if numbers[which] is not None:
-            lines += [(JUMP_EQUAL, 0, 1, numbers[which]), (RETURN, 0, 0, ALLOW)]
+        number = numbers[which]
+        if number is not None:
+            lines += [(JUMP_EQUAL, 0, 1, number), (RETURN, 0, 0, ALLOW)]
     return [*lines, (RETURN, 0, 0, REFUSE)]
 
 
-def allowed() -> dict[str, tuple[int | None, int | None]]:
+def allowed() -> dict[str, tuple[int | None, ...]]:
     """The calls that pass, by name: their numbers on either architecture."""
     entries = (entry.split() for entry in ALLOWED.strip().replace("\n", ",").split(","))
     return {

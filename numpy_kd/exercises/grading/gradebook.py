@@ -52,7 +52,8 @@ class Gradebook:
     """The records of all submissions; each is written down as it comes."""
 
     def __init__(self, table: BinaryIO, feedback: Path, settings: dict, active):
-        self.settings, self.active, self.records = settings, active, []
+        self.settings, self.active = settings, active
+        self.records: list[dict] = []
         self._table, self._feedback = table, feedback
         self._table.write(_csv([COLUMNS]))
         self._feedback.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,9 @@ from numpy_kd.exercises import catalogue
 from numpy_kd.exercises.sheet_notebooks import file_name
 
 SUFFIXES = (".ipynb", ".py")
-SHEET = re.compile(r"(?<![^\W_])(?:ex(?:ercises?)?|sheet)[ _-]?0?([1-9])(?![0-9])", re.IGNORECASE)
+SHEET = re.compile(
+    r"(?<![^\W_])(?:ex(?:ercises?)?|sheet)[ _-]?([0-9]{1,2})(?![0-9])", re.IGNORECASE
+)
 COPY = re.compile(r"^copy of[ _]|(?:[ _-]*(?:copy(?:[ _-]?\d+)?|\(\d+\)))+$", re.IGNORECASE)
 SEPARATORS = " _-.,"
 PLAIN = 50  # characters of a feedback's name that come from the file's
@@ -58,11 +60,11 @@ def student(inside: Path) -> str:
 def sheet(inside: Path) -> str:
     """`ex03` where the file's name, or else that of a folder around it, says so; else ''.
 
-    >>> sheet(Path("ann_EX3.ipynb")), sheet(Path("ex02/ann.py")), sheet(Path("rex03.py"))
-    ('ex03', 'ex02', '')
+    >>> sheet(Path("ann_EX3.ipynb")), sheet(Path("ex13/ann.py")), sheet(Path("rex03.py"))
+    ('ex03', 'ex13', '')
     """
     marks = (SHEET.search(part) for part in (inside.stem, *reversed(inside.parts[:-1])))
-    return next((f"ex0{mark[1]}" for mark in marks if mark), "")
+    return next((f"ex{int(mark[1]):02d}" for mark in marks if mark), "")
 
 
 def _titles() -> set[str]:

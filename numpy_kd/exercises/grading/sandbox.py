@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ PROGRAM = "\n".join(
     [
         f"import os, sys; sys.path.append(sys.argv[1]); os.environ.update({BLAS})",
         *(
-            OURS.sub("", Path(module.__file__).read_text(encoding="utf-8"))
+            OURS.sub("", Path(str(module.__file__)).read_text(encoding="utf-8"))
             for module in (wire, submission, filter, child)
         ),
         "serve()",
@@ -187,7 +188,8 @@ def run(
     Returns: what was found, and each run with one `Answer` for each of its calls; never raises
     for what the child does.
     """
-    left, received, skip = limits.together, 0, {}
+    left, received = limits.together, 0
+    skip: dict[int, str] = {}
     found, waiting, done = None, [], []
     while found is None or waiting:
         process = Child(links, limits, wrap)
@@ -254,12 +256,13 @@ class Child:
         except BaseException:
             shutil.rmtree(self._directory, ignore_errors=True)
             raise
-        self._pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
+        process: Any = self._process  # whose pipes are there
+        self._pipes: list[Any] = [process.stdin, process.stdout, process.stderr]
         for pipe in self._pipes:
             os.set_blocking(pipe.fileno(), False)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._process.stdout, selectors.EVENT_READ, self._keep)
-        self._selector.register(self._process.stderr, selectors.EVENT_READ, self._keep_said)
+        self._selector.register(self._pipes[1], selectors.EVENT_READ, self._keep)
+        self._selector.register(self._pipes[2], selectors.EVENT_READ, self._keep_said)
 
     # --- what is said ---
 
@@ -276,7 +279,7 @@ class Child:
     def open(self, job: Job, skip: dict[int, str]) -> Found:
         """Send the file, and follow its statements to the end of it."""
         limits, data = self._limits, np.frombuffer(job.data, np.uint8)
-        header = {
+        header: dict[str, Any] = {
             "kind": "file",
             "suffix": job.suffix,
             "wanted": list(job.wanted),
@@ -323,7 +326,7 @@ class Child:
 
     def _answer(self, run: Run, arguments: tuple) -> Answer:
         arrays: list = []
-        header = {"kind": "call", "name": run.function, "state": run.state}
+        header: dict[str, Any] = {"kind": "call", "name": run.function, "state": run.state}
         header |= {"substituted": list(run.substituted)}
         self._send({**header, "arguments": wire.encode(arguments, arrays)}, arrays)
         while True:
@@ -350,7 +353,7 @@ class Child:
         arrays_back: list = []
         try:
             value = wire.encode(_helped(header, arrays, given), arrays_back)
-            reply = {"kind": "result", "value": value}
+            reply: dict = {"kind": "result", "value": value}
         except ValueError as error:
             reply = {"kind": "refused", "text": str(error)[: wire.TEXT]}
         except wire.ProtocolError as error:
@@ -362,7 +365,7 @@ class Child:
     def _send(self, header: dict, arrays=()) -> None:
         """Write one frame, reading meanwhile whatever the child writes."""
         data = memoryview(wire.pack(header, arrays))
-        stdin = self._process.stdin
+        stdin = self._pipes[0]
         self._selector.register(stdin, selectors.EVENT_WRITE, None)
         try:
             while data:

@@ -148,7 +148,7 @@ def _statements(submission: Submission, source: str, place: str) -> list[tuple[a
             _leave_out(submission, lines, f"{place}: `{lines[first][:60]}` was left out", place)
             return []
         lines[first] = ""
-    margin = re.match(r"[ \t]*", lines[first]).group()
+    margin = lines[first][: len(lines[first]) - len(lines[first].lstrip(" \t"))]
     if margin:  # a cell that is indented as a whole, as a notebook takes it
         lines = [line.removeprefix(margin) for line in lines]
     body = _parsed(submission, lines, place)

@@ -10,7 +10,7 @@ import multiprocessing
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +26,7 @@ MARGIN = 60  # seconds to start, to read and to judge, beyond what a submission'
 
 def grade_all(
     paths: Sequence[Path], folder: Path, links, settings: Settings, jobs: int
-) -> Iterator[dict]:
+) -> Generator[dict, None, None]:
     """The records of all files, in their order, as they come.
 
     Raises `KeyboardInterrupt` at a Ctrl-C, between two records and not within one.
@@ -60,7 +60,7 @@ def grade_all(
     try:
         with _at_interrupt(stop):
             for record in pool.map(one, paths):
-                if stopped.is_set():
+                if record is None or stopped.is_set():
                     raise KeyboardInterrupt
                 yield record
     finally:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from numpy_kd.exercises.exercise import Answer, fresh
 from numpy_kd.exercises.judging import wire
 
 
-def ask(function: Callable, arguments: tuple, errors: str = "warn") -> Answer:
+def ask(function: Callable, arguments: tuple, errors: Literal["warn", "ignore"] = "warn") -> Answer:
     """What a function makes of a copy of these arguments, sent as in the grader, without its process.
 
     `errors` is what becomes of overflow and NaN: "warn", as NumPy does by itself, or "ignore".

@@ -7,8 +7,8 @@ sentence that sends somebody the wrong way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,17 +84,18 @@ def _diagnosed(exercise: Exercise, calls: list[Seen]) -> tuple[str, str]:
             if not _comparable(got, right):
                 return "", ""
             if not differences.is_float32(right):  # float32 cannot tell one formula from another
-                context = exercise.context(*call.arguments)
+                context = exercise.context(*call.arguments) if exercise.context else {}
                 cases.append(Case(got.astype(np.float64), right, context))
                 names.append(name)
                 says_itself = says_itself and _is_a_multiple(got, right)
     if says_itself:
         return "", ""
-    formulas = (row for row in mistakes.CAUSES if row.stage == "formula")
+    formulas: Iterator[Any] = (row for row in mistakes.CAUSES if row.stage == "formula")
     found = [row for row in formulas if all(row.fits(case) for case in cases)]
     if len(found) != 1:
         return "", ""
-    return found[0].name, f"{', '.join(dict.fromkeys(names))}: {found[0].sentence}."
+    (row,), where = found, " and ".join(dict.fromkeys(names))
+    return row.name, f"{where}: {row.name}: {row.sentence}."
 
 
 def _comparable(got, right) -> bool:

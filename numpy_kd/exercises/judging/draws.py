@@ -101,7 +101,7 @@ def far_rows(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return z
 
 
-def with_zeros(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+def with_zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Rows of probabilities with zeros in them: one or more each, and one row that is certain."""
     p = probabilities(rng, shape)
     columns = np.arange(shape[1])

@@ -87,7 +87,7 @@ def judge(
         for check, drawn in plan
     ]
     judged = [Judged(check, seen, _text(check, seen)) for check, seen in calls]
-    results = []
+    results: list = []
     for check, _, text in judged:
         waits = not check.main and bool(judged[0].text)
         counts = not text and not waits

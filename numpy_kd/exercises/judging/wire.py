@@ -9,6 +9,7 @@ import json
 import math
 import struct
 import sys
+from typing import Any, Literal
 
 import numpy as np
 
@@ -91,7 +92,8 @@ def encode(value: object, arrays: list) -> dict:
     if type(value) is tuple:
         return {"tuple": [encode(part, arrays) for part in value]}
     if "numpy.random" in sys.modules and isinstance(value, np.random.Generator):
-        return {"rng": value.bit_generator.seed_seq.entropy}
+        seeds: Any = value.bit_generator.seed_seq
+        return {"rng": seeds.entropy}
     if value is None or isinstance(value, str):
         return {"plain": None if value is None else str(value)[:TEXT]}
     if isinstance(value, (bool, int, float, np.generic, np.ndarray)):
@@ -106,7 +108,7 @@ def encode(value: object, arrays: list) -> dict:
     return {"other": type(value).__name__}
 
 
-def decode(code: object, arrays: list, depth: int = 0) -> object:
+def decode(code: object, arrays: list, depth: int = 0) -> Any:
     """The value again; numbers come back as Python numbers, other types as `Other`."""
     if not isinstance(code, dict) or len(code) != 1 or depth > DEPTH:
         raise ProtocolError("a value that is not one")
@@ -141,7 +143,9 @@ class Other:
 # --- one call of a student's function, the same in a notebook and in the grader -----------------
 
 
-def call(function, arguments: tuple, errors: str = "warn") -> tuple[dict, list]:
+def call(
+    function, arguments: tuple, errors: Literal["warn", "ignore"] = "warn"
+) -> tuple[dict, list]:
     """What a call gives, as a frame's header and arrays: the value and the arguments afterwards.
 
     NumPy's error state is the usual one, whatever a notebook has made of it. What the function

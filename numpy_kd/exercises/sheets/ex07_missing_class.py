@@ -43,8 +43,8 @@ def _fewest_errors(seen) -> str:
             return "one number is needed"
         if not isinstance(call.value, (int, float, np.ndarray)) or not np.isfinite(call.value):
             return "one finite number is needed"
-        errors = _errors(*call.arguments, float(call.value))
-        best, none = _errors(*call.arguments, call.expected), _errors(*call.arguments, 0.0)
+        tried = (float(call.value), call.expected, 0.0)
+        errors, best, none = (_errors(*(*call.arguments, bias)) for bias in tried)
         if errors > best:
             return (
                 f"with the constant {float(call.value):.4g} there are {errors} errors; "

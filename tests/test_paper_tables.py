@@ -1,0 +1,304 @@
+"""The papers' tables in small: every step, nothing chosen on rows that somebody knew, resumable."""
+
+import json
+import wave
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+
+import numpy_kd as kd
+from numpy_kd import experiments_command, plots
+from numpy_kd.experiments import compression, jobs, regularisers, specialists, speech
+from numpy_kd.experiments.regularisers import DataSet
+from numpy_kd.specialists import Specialists
+
+ONE = DataSet("letters", 200, (12,), 0.01, 4, 32, teacher_epochs=1)
+CURVES = regularisers.Settings(seeds=2, temperatures=(1.0, 4.0), sets=(ONE,), looks=3)
+TEAM = replace(
+    specialists.Settings().quick(), epochs=1, sets=4, asked=(2, 4), examples=1_000, held_out=15_000
+)
+SPEECH = replace(
+    speech.Settings().quick(),
+    members=2,
+    splits=(("anna",), speech.OWN),
+    every=1,
+    test_every=1,
+    hidden=(8,),
+    temperatures=(5.0,),
+)
+CURVE = replace(compression.Settings().quick(), rows=100, member_epochs=2, steps=10, components=5)
+TINY = {
+    "regularisers": (regularisers, CURVES),
+    "specialists": (specialists, TEAM),
+    "speech": (speech, SPEECH),
+    "compression": (compression, CURVE),
+}
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Two speakers whose digits are tones: each of 0.05 s, with noise of its own."""
+    folder, rng = tmp_path_factory.mktemp("fsdd"), np.random.default_rng(0)
+    t = np.arange(400) / 8000
+    for (who, pitch), digit, index in product(
+        {"anna": 1.0, "ben": 0.8}.items(), range(10), range(50)
+    ):
+        tone = np.sin(2 * np.pi * pitch * (300 + 200 * digit) * t) + rng.normal(size=400)
+        with wave.open(str(folder / f"{digit}_{who}_{index}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes((6000 * tone).astype("<i2").tobytes())
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def where(recordings):
+    """The folder of the data, for the tables that need one."""
+    return {"regularisers": None, "specialists": None, "compression": None} | {"speech": recordings}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, where):
+    """The folder and the result of each table, run from an empty folder."""
+    results = {}
+    for name, (table, settings) in TINY.items():
+        folder = tmp_path_factory.mktemp(name)
+        how = {"folder": folder, "data": where[name], "processes": 1, "progress": False}
+        results[name] = folder, table.run(settings, **how)
+    return results
+
+
+def without_times(result):
+    return {key: value for key, value in result.items() if key != "sizes"}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_what_is_missing_is_done_again_with_the_same_bits(name, done, where):
+    (table, settings), (folder, result) = TINY[name], done[name]
+    files = sorted(folder.glob("*.json"))
+    when = {path.name: path.stat().st_mtime_ns for path in files}
+    files[0].unlink()
+    files[1].write_text("{", encoding="utf-8")  # as after a crash of the whole machine
+    how = {"folder": folder, "data": where[name], "processes": 1, "progress": False}
+    again = table.run(settings, **how)
+    assert without_times(again) == without_times(result)
+    redone = [p.name for p in folder.glob("*.json") if p.stat().st_mtime_ns != when[p.name]]
+    assert sorted(redone) == [files[0].name, files[1].name]
+
+
+@pytest.mark.parametrize("name", ["specialists", "regularisers"])
+def test_a_pool_gives_the_same_numbers(name, done, where, tmp_path):
+    table, settings = TINY[name]
+    how = {"folder": tmp_path, "data": where[name], "processes": 2, "progress": False}
+    assert without_times(table.run(settings, **how)) == without_times(done[name][1])
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_table_and_the_picture_come_from_the_json(name, done):
+    table, result = TINY[name][0], json.loads(json.dumps(done[name][1]))
+    lines = list(table.table(result))
+    assert len(lines) > 8
+    assert not any("nan" in line for line in lines)
+    assert getattr(plots, name)(result).axes
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_quick_runs_by_the_command(name, where, tmp_path, monkeypatch, capsys):
+    from numpy_kd.__main__ import main
+
+    table, settings = TINY[name]
+    monkeypatch.setattr(table.Settings, "quick", lambda self: settings)
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", where[name]] if where[name] else []
+    assert main(["reproduce", name, "--quick", "--jobs", "1", "--out", "out", *data]) == 0
+    assert f"{name}_quick.json" in capsys.readouterr().out
+    written = json.loads((tmp_path / "out" / f"{name}_quick.json").read_text(encoding="utf-8"))
+    assert written["settings"] == json.loads(json.dumps(written["settings"]))
+    assert (tmp_path / "out" / f"{name}_quick.png").stat().st_size > 10_000
+
+
+def test_all_settings_are_checked_before_the_first_network(tmp_path, monkeypatch, capsys):
+    from numpy_kd.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jobs, "train", lambda *args, **more: pytest.fail("a network was trained"))
+    for seeds in ("0", "1", "-3"):
+        assert main(["reproduce", "all", "--seeds", seeds]) == 2
+        assert "seeds must be" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert set(TINY) < set(experiments_command.EXPERIMENTS)
+
+
+# --- nothing is chosen on rows that somebody knew -------------------------------------------------
+
+
+@pytest.mark.parametrize("held_out", [0, 4000])
+def test_recipes_are_chosen_on_rows_of_their_own(held_out):
+    data, whole = specialists.letters(held_out), kd.load_letters()
+    learnt = 16_000 - held_out
+    scaler = kd.StandardScaler().fit(whole.x_train[:learnt])
+    np.testing.assert_array_equal(data.x_train, scaler.transform(whole.x_train[:learnt]))
+    judged = (whole.x_train[learnt:], whole.labels_train[learnt:]) if held_out else whole[2:]
+    np.testing.assert_array_equal(data.x_test, scaler.transform(judged[0]))
+    np.testing.assert_array_equal(data.labels_test, judged[1])
+
+
+def test_the_choice_never_sees_the_test_rows(monkeypatch):
+    asked = []
+    real = specialists.letters
+    monkeypatch.setattr(
+        specialists, "letters", lambda held_out: asked.append(held_out) or real(held_out)
+    )
+    specialists.Seed("choice", TEAM, 7).work(None, None, None)
+    assert asked == [TEAM.held_out]
+
+
+def test_letters_of_section_6_are_in_three_parts():
+    data, whole = regularisers.parts("letters"), kd.load_letters()
+    np.testing.assert_array_equal(data.labels, whole.labels_train[:-1600])
+    np.testing.assert_array_equal(data.labels_held_out, whole.labels_train[-1600:])
+    np.testing.assert_array_equal(data.labels_test, whole.labels_test)
+    np.testing.assert_allclose(data.x.mean(axis=0), 0, atol=1e-5)  # standard by these rows alone
+
+
+def test_the_temperature_is_chosen_on_the_rows_kept_apart(done):
+    found = done["regularisers"][1]["sets"]["letters"]
+    ends = {
+        kind: np.mean([curve["held_out"][-1]["accuracy"] for curve in curves])
+        for kind, curves in found["curves"].items()
+        if kind != "hard"
+    }
+    assert found["chosen"] == max(ends, key=ends.get)
+    for stopped, curve in zip(found["stopped"], found["curves"]["hard"], strict=True):
+        best = max(point["accuracy"] for point in curve["held_out"])
+        at = curve["epochs"].index(stopped["epochs"])
+        assert curve["held_out"][at]["accuracy"] == best
+
+
+# --- the numbers are what they are said to be -----------------------------------------------------
+
+
+def test_curves_are_those_of_one_training_in_one_piece(tmp_path):
+    """Looked at in between or not, a network ends with the same parameters."""
+    networks = []
+    for looks in (2, 5):
+        run = regularisers.Run("a", replace(ONE, epochs=9), 3, looks=looks)
+        _, network = run.work(None, None, None)
+        networks.append(network.parameters)
+    np.testing.assert_array_equal(*networks)
+
+
+def test_hard_and_soft_differ_only_in_what_they_are_taught():
+    """A teacher that is certain of the labels is a hard label."""
+
+    class Certain:
+        def logits(self, x):
+            data = regularisers.parts("letters")
+            rows = [np.flatnonzero((data.x == row).all(axis=1))[0] for row in x]
+            return 1e4 * kd.one_hot(data.labels[rows], 26, np.float32)
+
+    hard, _ = regularisers.Run("hard", ONE, 1).work(None, None, None)
+    soft, _ = regularisers.Run("soft", ONE, 1, temperature=1.0).work(Certain(), None, None)
+    for part in ("train", "test"):
+        for one, other in zip(hard["curve"][part], soft["curve"][part], strict=True):
+            assert abs(one["accuracy"] - other["accuracy"]) < 0.02
+            assert one["cross_entropy"] == pytest.approx(other["cross_entropy"], rel=0.02)
+    assert soft["teacher_on_rows"]["accuracy"] == 1
+
+
+def test_a_data_set_that_is_not_here_is_left_out_and_named(tmp_path):
+    mnist = replace(ONE, name="mnist")
+    settings = replace(CURVES, sets=(ONE, mnist))
+    result = regularisers.run(settings, data=str(tmp_path), processes=1, progress=False)
+    assert list(result["sets"]) == ["letters"]
+    assert "MNIST was not found" in result["missing"]["mnist"]
+    assert any("Left out" in line for line in regularisers.table(result))
+    with pytest.raises(FileNotFoundError, match="MNIST was not found"):
+        regularisers.run(replace(CURVES, sets=(mnist,)), data=str(tmp_path), progress=False)
+
+
+def test_rows_of_tables_3_and_4_add_up():
+    data = specialists.letters(0)
+    generalist = specialists.on_labels(TEAM, data, TEAM.hidden, 0, 0)
+    team = specialists.team_of(TEAM, data, generalist, 0)
+    rows = specialists._by_cover(data, team)
+    right = [
+        int((net.predict(data.x_test) == data.labels_test).sum()) for net in (generalist, team)
+    ]
+    assert sum(row["rows"] for row in rows) == len(data.x_test)
+    assert [sum(row[who] for row in rows) for who in ("generalist", "team")] == right
+    none = next(row for row in rows if row["specialists"] == 0)
+    covered = np.isin(data.labels_test, np.concatenate(team.sets))
+    assert none["rows"] == (~covered).sum()
+    alone = specialists._conditional(data, Specialists(generalist, team.specialists[:1]))
+    inside = np.isin(data.labels_test, team.sets[0])
+    z = generalist.logits(data.x_test[inside])[:, team.sets[0]]
+    expected = (team.sets[0][z.argmax(axis=1)] == data.labels_test[inside]).mean()
+    assert alone["generalist"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("speakers", SPEECH.splits)
+def test_nobody_has_heard_the_test_nor_what_chooses(speakers, recordings):
+    data = speech.sound(speakers, 1, 1, recordings)
+    said = kd.load_spoken_digits(recordings)
+    test = said.speakers == "anna" if speakers else said.indices < 5
+    late = ~test & (said.indices >= 45)
+    counts = [int(rows.sum()) for rows in (~test & ~late, late, test)]
+    assert [part.recording[-1] + 1 for part in data[:3]] == counts
+    np.testing.assert_array_equal(data.digits, said.digits[test])
+    np.testing.assert_allclose(data.train.x.mean(axis=0), 0, atol=1e-4)  # standard by these alone
+
+
+def test_the_table_of_speech(done):
+    result = done["speech"][1]
+    split = result["splits"]["anna"]
+    assert len(split["rows"]["member"]["frames"]) == 2
+    member, ensemble = split["rows"]["member"], split["rows"]["ensemble, arithmetic"]
+    gain = ensemble["frames"][0] - np.mean(member["frames"])
+    for row in split["rows"].values():
+        shares = [(frames - np.mean(member["frames"])) / gain for frames in row["frames"]]
+        np.testing.assert_allclose(row["share"], shares)
+    assert split["chosen"] == "T = 5"
+    assert result["all"]["T = 5"]["runs"] == 4
+
+
+def test_the_digit_heard_is_the_one_whose_states_fit_best():
+    z, recording = np.random.default_rng(0).normal(size=(40, 30)), np.repeat([0, 1, 2], [7, 20, 13])
+    log_q = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    for i, digit in enumerate(speech.heard(z, recording)):
+        rows = log_q[recording == i]
+        fits = [
+            sum(row[3 * d + 3 * t // len(rows)] for t, row in enumerate(rows)) for d in range(10)
+        ]
+        assert digit == int(np.argmax(fits))
+
+
+def test_synthetic_rows_keep_what_they_should():
+    rng = np.random.default_rng(0)
+    centres = np.array([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
+    x = centres[rng.integers(3, size=900)] + rng.normal(scale=[0.5, 1.0], size=(900, 2))
+    nbe = compression.naive_bayes_rows(x, 3000, components=12, rng=rng)
+    uniform = compression.random_rows(x, 3000, rng=rng)
+
+    def far(rows):  # the share of the rows that are near no centre
+        return (np.abs(rows[:, None] - centres).max(axis=2).min(axis=1) > 4).mean()
+
+    assert far(nbe) < 0.02
+    assert far(uniform) > 0.2
+    np.testing.assert_allclose(np.cov(nbe.T), np.cov(x.T), rtol=0.15, atol=0.5)
+    assert (uniform.min(axis=0) >= x.min(axis=0)).all()
+    assert (uniform.max(axis=0) <= x.max(axis=0)).all()
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="rows must be at most the 16,000"):
+        compression.Settings(rows=16_001)
+    with pytest.raises(ValueError, match="sets must be from 20 to 26, got 27"):
+        specialists.Settings(sets=27)
+    with pytest.raises(ValueError, match="seeds must be at least 2"):
+        regularisers.Settings(seeds=1)
+    with pytest.raises(ValueError, match="temperatures must be a positive finite number"):
+        regularisers.Settings(temperatures=(0.0,))
+    with pytest.raises(ValueError, match="data must be None: the letters are in the package"):
+        specialists.run(TEAM, data="here")
