@@ -28,15 +28,15 @@ MISTAKES = {
     "T**2 forgotten": (
         "losses.py",
         "hinton_loss",
-        "(T if scale_by_t2",
-        "(1 / T if scale_by_t2",
+        "soft_weight * T if scale_by_t2",
+        "soft_weight / T if scale_by_t2",
         LOSSES,
     ),
     "T**2 switched off by a weight": (
         "losses.py",
         "hinton_loss",
-        "(T if scale_by_t2",
-        "(T if scale_by_t2 and hard_weight > 0",
+        "soft_weight * T if scale_by_t2",
+        "soft_weight * T if scale_by_t2 and hard_weight > 0",
         LOSSES,
     ),
     "T**2 in the gradient, not in the value": (

@@ -15,7 +15,7 @@ from numpy_kd.exercises.sheet_notebooks import file_name
 
 SUFFIXES = (".ipynb", ".py")
 SHEET = re.compile(
-    r"(?<![^\W_])(?:ex(?:ercises?)?|sheet)[ _-]?0?([1-9]\d?)(?![0-9])", re.IGNORECASE
+    r"(?<![^\W_])(?:ex(?:ercises?)?|sheet)[ _-]?([0-9]{1,2})(?![0-9])", re.IGNORECASE
 )
 COPY = re.compile(r"^copy of[ _]|(?:[ _-]*(?:copy(?:[ _-]?\d+)?|\(\d+\)))+$", re.IGNORECASE)
 SEPARATORS = " _-.,"
@@ -64,7 +64,7 @@ def sheet(inside: Path) -> str:
     ('ex03', 'ex13', '')
     """
     marks = (SHEET.search(part) for part in (inside.stem, *reversed(inside.parts[:-1])))
-    return next((f"ex{int(mark[1]):02}" for mark in marks if mark), "")
+    return next((f"ex{int(mark[1]):02d}" for mark in marks if mark), "")
 
 
 def _titles() -> set[str]:

@@ -60,7 +60,7 @@ def grade_all(
     try:
         with _at_interrupt(stop):
             for record in pool.map(one, paths):
-                if stopped.is_set():
+                if record is None or stopped.is_set():
                     raise KeyboardInterrupt
                 yield record
     finally:
