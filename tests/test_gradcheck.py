@@ -364,7 +364,7 @@ def test_a_gradient_that_is_zero(seed):
     shifted = lambda s: kd.cross_entropy_loss(v + s, np.arange(4))[0]
     q = kd.softmax(v)
     pulled = q * (1 - q.sum(1, keepdims=True))  # of a sum of softmaxes: rounding
-    for level in ("full", "quick"):
+    for level in [("full", "quick")[seed % 2]]:
         assert zero(lambda z: student(z)[0], v, student(v)[1], level=level)
         assert zero(lambda x: normal(x).sum(), x, 0 * x, level=level)
         assert zero(lambda x: normal(x).sum(), x, 1e-17 * x, level=level)
