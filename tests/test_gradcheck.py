@@ -37,7 +37,7 @@ SEEDS = range(20)
 
 
 def hinton(z, **more):
-    return kd.hinton_loss(z, V, Y, **NUMBERS | more)
+    return kd.hinton_loss(z, V, labels=Y, **NUMBERS | more)
 
 
 def smooth(x):

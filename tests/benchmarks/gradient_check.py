@@ -187,7 +187,7 @@ def loss_problem(seed: int) -> Problem:
     mlp, given = MLP((11, 13, 7), "tanh", dtype=np.float64, seed=seed, bias=0.1), fixture(seed)
     x, v, y = rng.normal(size=(5, 11)), rng.normal(0, 2, (5, 7)), rng.integers(0, 7, 5)
     numbers = {name: given[name] for name in ("temperature", "soft_weight", "hard_weight")}
-    loss = lambda z: kd.hinton_loss(z, v, y, **numbers)
+    loss = lambda z: kd.hinton_loss(z, v, labels=y, **numbers)
     problem, logits = right_problem(mlp, x, loss), mlp.forward(x)
     context = numbers | {"teacher_logits": v, "labels": y, "logits": logits}
     for name, dlogits in wrong_dlogits(Case(right=loss(logits)[1], context=context)).items():

@@ -97,7 +97,13 @@ LOSS_MISTAKES: dict[str, list[Callable]] = {
     "no T^2": [
         lambda s: s.gradient(soft=kd.kl_loss(s.z, s.v, temperature=s.T)[1]),
         lambda s: kd.hinton_loss(
-            s.z, s.v, s.y, temperature=s.T, soft_weight=s.a, hard_weight=s.b, scale_by_t2=False
+            s.z,
+            s.v,
+            labels=s.y,
+            temperature=s.T,
+            soft_weight=s.a,
+            hard_weight=s.b,
+            scale_by_t2=False,
         )[1],
     ],
     "1/T missing": [lambda s: s.gradient(soft=s.T * _difference(s))],
@@ -238,7 +244,7 @@ def network(seed: int, kind: str = "relu", sizes=None, **more) -> tuple[MLP, np.
     def loss(logits):
         names = ("temperature", "soft_weight", "hard_weight")
         numbers = {name: given[name] for name in names}
-        return kd.hinton_loss(logits, given["teacher_logits"], given["labels"], **numbers)
+        return kd.hinton_loss(logits, given["teacher_logits"], labels=given["labels"], **numbers)
 
     return mlp, given["x"], loss
 

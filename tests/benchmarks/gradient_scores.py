@@ -84,7 +84,7 @@ def random_network(seed: int):
     B, N = int(rng.integers(4, 9)), sizes[-1]
     x, v, y = rng.normal(size=(B, sizes[0])), rng.normal(0, 3, (B, N)), rng.integers(0, N, B)
     losses = (
-        lambda z: kd.hinton_loss(z, v, y, temperature=T, soft_weight=a, hard_weight=b),
+        lambda z: kd.hinton_loss(z, v, labels=y, temperature=T, soft_weight=a, hard_weight=b),
         lambda z: kd.kl_loss(z, v, temperature=T),
         lambda z: kd.soft_cross_entropy_loss(z, v, temperature=T),
         lambda z: kd.reverse_kl_loss(z, v, temperature=T),
