@@ -565,6 +565,7 @@ NOT_DOORS = [
     r"notebook\..*",
     r"gradcheck\.(Case|Cause|Factor|Diagnosis|Derivative|GradientReport)(\..*)?",
     r"gradcheck\.(check_backward|assert_gradient)",  # check_gradient, before and after
+    r"mistakes\..*",  # the table of what a diagnosis says
     r"gradcheck\.diagnose",  # of what was measured
     r"network_check\.assert_network",  # check_network, and then an assertion
     r"distillation\.Distillation",  # a result

@@ -224,7 +224,7 @@ def _scale(params: Parameters, scale) -> np.ndarray | None:
     if isinstance(scale, (Mapping, list, tuple)) or np.shape(getattr(scale, "shape", ())) != (0,):
         given, misfits, _ = params.pack("scale", scale)
     else:
-        given, misfits = np.full(params.flat.size, _checks.positive("scale", scale)), {}
+        given, misfits = np.full(params.flat.size, _checks.number("scale", scale)), {}
     if not misfits and given.dtype.kind != "c":
         given = given.astype(np.float64)
     if misfits or given.dtype.kind == "c" or not np.all((given > 1e-150) & (given < 1e150)):
