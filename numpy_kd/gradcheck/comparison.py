@@ -23,6 +23,7 @@ ROUNDINGS = 16  # of the largest term: what a sum that should be 0 may come to
 COARSE = 32  # roundings of an entry, for gradients in float32: their sums have fewer terms
 ROUNDED = 1e-8, 5e-7  # of an entry: what float32 typically does to it
 FLOAT32 = COARSE * float(np.finfo(np.float32).eps)
+MAY_ROUND = 1e-6  # of the largest term: no rounding reaches further
 MANY = 1000  # entries of a block that a failed quick check may look at one by one
 NEARBY = 1e-4  # of an entry's size: how far from a kink its neighbours are asked
 AT_A_KINK = "differs, but at a kink: move x a little"
@@ -64,7 +65,10 @@ class Comparison:
         miss, rough = np.abs(given - value), _coarse(value, self.coarse)
         tolerance = np.maximum(np.maximum(self.tolerance * np.abs(value), error), rough)
         if self.function.method == "complex":  # where an entry looks wrong, is it but rounding?
-            for k in np.flatnonzero((miss > tolerance) & (jump == 0))[:MANY]:
+            slight = miss * sizes <= MAY_ROUND * max(
+                np.abs(value * sizes).max(), self.rounding / EPS
+            )
+            for k in np.flatnonzero((miss > tolerance) & (jump == 0) & slight)[:MANY]:
                 line = self.function.axes(indices[[k]])[0]
                 error[k] = max(error[k], self.function.rounding(line) / sizes[k])
             tolerance = np.maximum(tolerance, error)
@@ -158,12 +162,14 @@ class Comparison:
 
     def _quick(self, name: str) -> Block:
         (where, shape), found, dead = self.blocks[name], [], True
-        typical = np.median(np.abs(self.gradient[where] * self.sizes[where]))
+        whole = np.abs(self.gradient[where] * self.sizes[where])
+        typical, rms = np.median(whole), np.sqrt((whole**2).mean())
         for line, first in self._lines(self.everything[where]):
             value, error, jump = self.function.along(line, confirm=first)
             terms = self.gradient[line[0]] * line[1]
             size, miss = np.sqrt((terms**2).sum()), value - terms.sum()
-            tolerance = max(self.tolerance / len(terms) ** 0.5, self.coarse) * size
+            coarse = self.coarse * (size + rms * len(terms) ** 0.5)  # as in `_coarse`
+            tolerance = max(self.tolerance / len(terms) ** 0.5 * size, coarse)
             if abs(miss) > max(tolerance, error) and self.function.method == "complex":
                 error = max(error, self.function.rounding(line))
             tolerance = max(tolerance, error)
@@ -176,7 +182,8 @@ class Comparison:
                 return self._off(name, line, miss, tolerance, found[-1])
             small = error <= VOUCH * typical * len(terms) ** 0.5
             if abs(miss) > tolerance or not (small or error <= VOUCH * size):
-                note = AT_A_KINK if jump else f"too noisy: {value:.3g} +- {error:.1g}"
+                note = f"too noisy: {value:.3g} +- {tolerance:.1g}, {terms.sum():.3g} given"
+                note = AT_A_KINK if jump else note
                 return Block(name, shape, "inconclusive", found[-1], note)
         if dead:
             return Block(name, shape, "dead", 0.0, "zero up to rounding, both")
