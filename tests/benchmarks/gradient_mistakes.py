@@ -154,7 +154,7 @@ LOSS_MISTAKES: dict[str, list[Callable]] = {
         ),
     ],
     "squared error of logits": [
-        lambda s: s.gradient(soft=kd.logit_matching_loss(s.z, s.v)[1]),
+        lambda s: s.gradient(soft=kd.logit_matching_loss(s.z, s.v, center=False)[1]),
         lambda s: s.gradient(soft=s.of(lambda z: ((z - s.v) ** 2).mean())),
         lambda s: s.gradient(soft=s.T**2 * s.of(lambda z: (((z - s.v) / s.T) ** 2).mean())),
     ],
