@@ -75,6 +75,7 @@ _NAMES_OF = {
     "experiments": (),
     "initializers": (),
     "layers": (),
+    "mistakes": (),
     "notebook": (),
     "plots": (),
     "schedules": (),
@@ -97,6 +98,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd import limits as limits
     from numpy_kd import losses as losses
     from numpy_kd import metrics as metrics
+    from numpy_kd import mistakes as mistakes
     from numpy_kd import mlp as mlp
     from numpy_kd import network_check as network_check
     from numpy_kd import notebook as notebook

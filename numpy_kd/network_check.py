@@ -52,7 +52,12 @@ def check_network(
     >>> print(check_network(mlp, x, lambda z: cross_entropy_loss(z, labels)).verdict)
     ok
     """
+    _checks.function("loss", loss, "a function logits -> (value, dlogits)")
     _checks.one_of("level", level, ("auto", "full", "quick"))
+    training = _checks.flag("training", training)
+    if not all(hasattr(mlp, name) for name in ("forward", "backward", "parameters", "gradient")):
+        raise ValueError(f"mlp must be a network, got {_checks.shown(mlp)}")
+    x = _checks.real_batch("x", x)
     rng, kept = _checks.generator("rng", rng), (mlp.parameters.copy(), mlp.gradient.copy())
     run = _Run(mlp, x, loss, training)
     try:

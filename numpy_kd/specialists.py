@@ -34,7 +34,7 @@ def prediction_covariance(p, *, diagonal: bool = False) -> np.ndarray:
     example. So a column says with whom a class is confused.
 
     The diagonal, a class's own variance, says nothing about pairs, and is much larger than the
-    rest (on letters 20 times). With it two columns are as far apart as their classes' variances
+    rest (on letters 25 times). With it two columns are as far apart as their classes' variances
     are large, whoever is confused with whom. So it is replaced by the largest other entry of its
     column: two classes that are confused with each other alone then have the same column.
 

@@ -167,6 +167,10 @@ MAY_ACCEPT = {
     "function": FUNCTIONS,
     "sizes": {*WHOLE, "a pair", "right labels", "small integers"},
     "gradient": ARRAYS - {"a fraction", "a decimal", "an extended"},
+    "point": ARRAYS,
+    "judged": ARRAYS | FUNCTIONS | {"nan", "inf", "-inf", "nothings", "a dict"},
+    "scale": ARRAYS | {"a fraction", "a decimal", "an extended"},
+    "name": {"text", "a digit", "an empty string", "a null byte"},
     "numbers": ARRAYS | {"an extended", "a fraction", "a decimal", "extended"},
     "path": {"text", "a digit"},
     "object": set(),
@@ -184,6 +188,8 @@ class Is:
 # a loss that needs no targets; a gradient that is not finite, which a network carries on as it is fed.
 NOT_TRIED = {
     "function": FUNCTIONS,
+    "point": {"a dict"},
+    "judged": FUNCTIONS,
     "rate": FUNCTIONS,
     "targets": FUNCTIONS | {"an empty tuple"},
     "gradient": {"NaN", "infinite", "complex NaN"},

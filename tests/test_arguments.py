@@ -477,6 +477,28 @@ CALLS = {
         datasets.spoken_frames,
         {"recordings": Is(RECORDINGS, "object"), "every": 2, "per_digit": 3},
     ),
+    "gradcheck.numerical_gradient": lambda: (
+        kd.numerical_gradient,
+        {"f": np.sum, "x": Is(Z, "point"), "method": "richardson"}
+        | {"scale": Is(1.5, "scale", "nothing")},
+    ),
+    "gradcheck.differentiate": lambda: (
+        kd.gradcheck.differentiate,
+        {"f": np.sum, "x": Is(Z, "point"), "method": "richardson"}
+        | {"scale": Is(1.5, "scale", "nothing")},
+    ),
+    "gradcheck.check_gradient": lambda: (
+        kd.check_gradient,
+        {"f": np.sum, "x": Is(Z, "point"), "level": "full"}
+        | {"gradient": Is(np.ones_like, "judged")}
+        | {"method": "richardson", "order": 1, "tolerance": Is(1e-6, "number", "nothing")}
+        | {"scale": Is(1.5, "scale", "nothing"), "rng": maybe_rng(), "name": Is("x", "name")},
+    ),
+    "network_check.check_network": lambda: (
+        kd.check_network,
+        {"mlp": network(), "x": X, "loss": lambda z: kd.cross_entropy_loss(z, Y)}
+        | {"training": True, "level": "quick", "rng": maybe_rng()},
+    ),
     "layers.Linear": lambda: (
         layers.Linear,
         {"W": V, "b": maybe(np.ones(4))},
@@ -541,7 +563,10 @@ NOT_DOORS = [
     r"layers\.[A-Z]\w+\.(forward|backward)",  # and which an MLP calls
     r"plots\..*",  # pictures of results that the library itself has made
     r"notebook\..*",
-    r"gradcheck\..*",  # which judges what it is given, odd or not, and has tests of its own for it
+    r"gradcheck\.(Case|Cause|Factor|Diagnosis|Derivative|GradientReport)(\..*)?",
+    r"gradcheck\.(check_backward|assert_gradient)",  # check_gradient, before and after
+    r"gradcheck\.diagnose",  # of what was measured
+    r"network_check\.assert_network",  # check_network, and then an assertion
     r"distillation\.Distillation",  # a result
 ]
 # Of these each argument gets a third of the values, the next argument another third.
@@ -551,7 +576,8 @@ SLOW = {
     "exercises.check",
     "specialists.train_specialist",
 }
-SLOW |= {"training.fit"}
+SLOW |= {"training.fit", "network_check.check_network", "gradcheck.check_gradient"}
+SLOW |= {"gradcheck.differentiate"}
 # What draws the examples, and then asks `fit`, which looks at the rest.
 DRAWS_FIRST = {"specialists.train_specialist"}
 # What an argument is called by those it is handed on to.
@@ -561,9 +587,11 @@ LEFT_OUT = {
     "layers.Linear": {"dW", "db"},
     "layers.BatchNorm": {"dgamma", "dbeta"},
     "datasets.data_folders": {"environ", "platform"},
+    "gradcheck.check_gradient": {"context", "causes", "blocks"},
+    "network_check.check_network": {"context", "causes"},
 }
 
-WRITES = {"step", "backward", "forward", "fit", "distill", "save"}  # and say so
+WRITES = {"check_network", "step", "backward", "forward", "fit", "distill", "save"}  # and say so
 
 
 def outcome(name, argument, odd) -> str:

@@ -506,19 +506,20 @@ def test_the_filter_is_the_same_on_both_architectures():
         assert lines[-1] == (filter.RETURN, 0, 0, filter.REFUSE)
 
 
-def test_a_worker_that_dies_costs_its_file_alone(tmp_path):
-    files = written(tmp_path / "in", dict.fromkeys(("a.py", "b.py", "c.py"), GOOD))
-    with sandbox.numpy_links() as links:
-        worker = workers.Worker(files, links, PLAIN)
-        worker.start()
-        first = worker.grade(files / "a.py")
-        worker.process.kill()
-        worker.process.join()
-        second, third = worker.grade(files / "b.py"), worker.grade(files / "c.py")
-        worker.end()
-    got = [record["sheets"][0]["verdicts"][1]["points"] for record in (first, second, third)]
-    assert got == [5, 0, 5]
-    assert "it ended the process that graded it" in second["problem"]
+def test_a_worker_that_dies_costs_its_file_alone(tmp_path, monkeypatch):
+    class Mortal(workers.Worker):
+        def grade(self, path):
+            if path.name == "b.py":
+                self.process.kill()
+                self.process.join()
+            return super().grade(path)
+
+    monkeypatch.setattr(workers, "Worker", Mortal)
+    written(tmp_path / "in", dict.fromkeys(("a.py", "b.py", "c.py"), GOOD))
+    book = grade_folder(tmp_path / "in", tmp_path / "g.csv", PLAIN, progress=False)
+    points = {row[0]: row[4] for row in book.rows() if row[3] == "softmax"}
+    assert points == {"a": 5, "b": 0, "c": 5}
+    assert "it ended the process that graded it" in "\n".join(book.remarks())
 
 
 def test_an_answer_that_cannot_be_judged_is_a_row(links, tmp_path, monkeypatch):
@@ -785,7 +786,11 @@ def test_an_interrupt_keeps_what_there_is(tmp_path):
     process = subprocess.Popen(slow_class(tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL)
     wait_for(lambda: any("ann" in p.read_text() for p in tmp_path.glob(".book*.part")))
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    try:
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
+        process.wait()
     rows = table(tmp_path)
     ann = [row for row in rows if row["student"] == "ann" and row["exercise"] == "softmax"]
     zoe = [row for row in rows if row["student"] == "zoe"]

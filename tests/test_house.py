@@ -170,7 +170,6 @@ def test_every_room_with_a_door_can_be_reached_from_the_package():
     rooms = {room(path) for path in FILES}
     hidden = {
         "checkpoint",
-        "diagnosis",
         "experiments_command",
         "course_notebooks",
     }  # parts of another room

@@ -121,6 +121,20 @@ def test_what_is_not_whole_is_done_again(harm, tmp_path):
     assert json.loads(path.read_text()) == second and (tmp_path / "teacher.npz").exists()
 
 
+def test_a_checkpoint_is_taken_up_by_its_own_job_alone(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "measured", lambda *_: 1 / 0)  # after the last epoch
+        with pytest.raises(JobError, match="job teacher: ZeroDivisionError"):
+            done(tmp_path, TEACHER, processes=1)
+    (checkpoint,) = tmp_path.glob("*.checkpoint.npz")
+    other = replace(TEACHER, seed=1)
+    expected, _ = done(tmp_path / "elsewhere", other, processes=1)
+    found, _ = done(tmp_path, other, processes=1)
+    assert without_time(found) == without_time(expected) and checkpoint.exists()
+    done(tmp_path, TEACHER, processes=1)
+    assert not checkpoint.exists()
+
+
 @pytest.mark.parametrize(
     "processes, wrong, message",
     [

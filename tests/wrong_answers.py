@@ -934,6 +934,78 @@ WRONG = (
             rng.random(x.shape) < p, (x + x[good.nearest_neighbours(x)]) / 2, x
         ),
     ),
+    # sheets 13 and 14
+    Wrong(
+        "through_softmax",
+        "sqrt(T)",
+        lambda q, u, T: good.through_softmax(q, u, T) * T**0.5,
+        ("sqrt(T)",),
+    ),
+    Wrong(
+        "through_softmax",
+        "sign",
+        lambda q, u, T: -good.through_softmax(q, u, T),
+        says="the sign turned",
+    ),
+    Wrong(
+        "through_softmax",
+        "q forgotten outside",
+        lambda q, u, T: (u - (q * u).sum(-1, keepdims=True)) / T,
+    ),
+    Wrong(
+        "through_softmax", "the batch's mean", lambda q, u, T: q * (u - (q * u).sum(-1).mean()) / T
+    ),
+    Wrong(
+        "jensen_shannon", "swapped", swapped("jensen_shannon"), says="in the order (dlogits, value)"
+    ),
+    Wrong(
+        "jensen_shannon",
+        "bits",
+        scaled("jensen_shannon", lambda *a: 1 / math.log(2)),
+        (LOG2,),
+        says="1.4426950",
+    ),
+    Wrong("jensen_shannon", "equal parts", lambda z, v, b, T: good.jensen_shannon(z, v, 0.5, T)),
+    Wrong("top_k", "one class more", lambda z, v, k, T: good.top_k(z, v, k + 1, T)),
+    Wrong("top_k", "swapped", swapped("top_k"), says="in the order (dlogits, value)"),
+    Wrong("top_k", "the smallest", lambda z, v, k, T: good.top_k(-z, -v, k, T)),
+    Wrong(
+        "standardized_backward",
+        "sign",
+        lambda z, g: -good.standardized_backward(z, g),
+        says="the sign turned",
+    ),
+    Wrong(
+        "standardized_backward",
+        "doubled",
+        lambda z, g: 2 * good.standardized_backward(z, g),
+        says="2.0000000 times",
+    ),
+    Wrong(
+        "temperature_slope",
+        "T cubed",
+        lambda z, v, T: good.temperature_slope(z, v, T) / T,
+        ("1/T",),
+    ),
+    Wrong(
+        "temperature_slope",
+        "bits",
+        lambda z, v, T: good.temperature_slope(z, v, T) / math.log(2),
+        (LOG2,),
+    ),
+    Wrong(
+        "paired_gap",
+        "deviation with K",
+        lambda a, b: (good.paired_gap(a, b)[0], (a - b).std() / math.sqrt(len(a))),
+        cause="divided by K",
+    ),
+    Wrong(
+        "paired_gap",
+        "swapped",
+        lambda a, b: good.paired_gap(a, b)[::-1],
+        says="in the order (standard_error, mean)",
+    ),
+    Wrong("paired_gap", "median", lambda a, b: (float(np.median(a - b)), good.paired_gap(a, b)[1])),
     # the gallery
     Wrong(
         "repaired_01",

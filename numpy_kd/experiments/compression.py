@@ -21,7 +21,7 @@ import numpy as np
 
 from numpy_kd import _checks, metrics, schedules
 from numpy_kd.datasets import StandardScaler, load_letters
-from numpy_kd.distillation import Ensemble, Teacher, distill
+from numpy_kd.distillation import Ensemble, distill
 from numpy_kd.experiments.jobs import Workers
 from numpy_kd.losses import cross_entropy_loss
 from numpy_kd.mlp import MLP
@@ -234,8 +234,10 @@ def sizes(s: Settings, repeats: int = 9) -> dict:
     x = np.zeros((1000, 16), np.float32)
     members = [MLP((16, *s.member_hidden, CLASSES), seed=k) for k in range(s.members)]
     found = {}
-    student = MLP((16, *s.hidden, CLASSES), seed=0)
-    networks: dict[str, MLP | Teacher] = {"the ensemble": Ensemble(members), "student": student}
+    networks: dict[str, MLP | Ensemble] = {
+        "the ensemble": Ensemble(members),
+        "student": MLP((16, *s.hidden, CLASSES), seed=0),
+    }
     for name, network in networks.items():
         times = []
         for _ in range(repeats):

@@ -378,12 +378,12 @@ def _end_with(pipe) -> None:
 
 @contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Inside, processes are started that Ctrl-C does not reach before they can say so themselves."""
-    if threading.current_thread() is not threading.main_thread():
+    """Inside, processes are started that Ctrl-C does not reach; here it waits until the end."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: until they say so themselves
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

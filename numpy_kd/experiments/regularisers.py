@@ -109,7 +109,7 @@ def run(
             parts(one.name, data)
             found.append(one)
         except FileNotFoundError as error:
-            missing[one.name] = str(error).splitlines()[0]
+            missing[one.name] = str(error).partition(" Looked")[0]  # not where, on this machine
     if not found:
         raise FileNotFoundError("; ".join(missing.values()))
     with Workers(

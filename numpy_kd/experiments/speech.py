@@ -104,14 +104,14 @@ def sound(speakers: tuple[str, ...], every: int, test_every: int, source: str | 
     test = np.isin(recordings.speakers, speakers) if speakers else recordings.indices < 5
     late = recordings.indices >= 45
     tested = recordings.take(test)
-    train, held_out, judged_by = [
+    parts = [
         spoken_frames(recordings.take(~test & ~late), every=every, per_digit=PER_DIGIT),
         spoken_frames(recordings.take(~test & late), every=every, per_digit=PER_DIGIT),
         spoken_frames(tested, every=test_every, per_digit=PER_DIGIT),
     ]
-    scaler = StandardScaler().fit(train.x)
-    parts = (part._replace(x=scaler.transform(part.x)) for part in (train, held_out, judged_by))
-    return Sound(next(parts), next(parts), next(parts), tested.digits)
+    scaler = StandardScaler().fit(parts[0].x)
+    train, held_out, judged = (part._replace(x=scaler.transform(part.x)) for part in parts)
+    return Sound(train, held_out, judged, tested.digits)
 
 
 @dataclass(frozen=True)
@@ -141,19 +141,15 @@ class Network:
         sizes = (x.shape[1], *s.hidden, DIGITS * PER_DIGIT)
         network = MLP(sizes, seed=stream(WEIGHTS))
         steps = self.epochs * -(-len(x) // s.batch_size)
-        how: dict[str, Any] = {
-            "epochs": self.epochs,
-            "batch_size": s.batch_size,
-            "rng": stream(ORDER),
-        }
+        how: dict[str, Any] = {"epochs": self.epochs, "batch_size": s.batch_size}
         how |= {"optimizer": Adam(), "schedule": schedules.cosine(s.rate, steps)}
-        how |= {"progress": False, "checkpoint": checkpoint}
+        how |= {"progress": False, "checkpoint": checkpoint, "rng": stream(ORDER)}
         if self.temperature is None:
             fit(network, x, labels, loss=cross_entropy_loss, **how)
         else:
-            T, how = self.temperature, how | {"soft_weight": 1.0, "hard_weight": s.hard_weight}
-            answers = teacher.logits(x, temperature=T)
-            distill(network, answers, x, labels, temperature=T, **how)
+            T = self.temperature
+            how |= {"temperature": T, "soft_weight": 1.0, "hard_weight": s.hard_weight}
+            distill(network, teacher.logits(x, temperature=T), x, labels, **how)
         return {"parameters": network.num_parameters} | judged(network, data), network
 
 

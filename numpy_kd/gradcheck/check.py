@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -70,7 +69,9 @@ def differentiate(f, x, method: str = "auto", *, scale=None) -> Derivative:
     >>> result.why[:47]
     'f refuses complex numbers (TypeError: its resul'
     """
+    _checks.function("f", f)
     params = Parameters(x)
+    scale = _scale(params, scale)
     function = _function(f, params, _checks.one_of("method", method, METHODS), scale, 0)
     value, error, _ = function.each(np.arange(params.flat.size))
     gradient, error = params.unpack(value), params.unpack(error)
@@ -123,7 +124,7 @@ def check_gradient(
     wrong: the gradient is not the derivative of f
       measured   your gradient is 2.0000000 times the right one
       diagnosis  times 2
-      method     complex: it takes no difference, so nothing cancels; 51 evaluations of f
+      method     complex: it takes no difference, so nothing cancels; 56 evaluations of f
       block  shape  error    verdict
       x      3      1.0e+00  wrong
       worst entries  given  numerical  ratio
@@ -131,14 +132,17 @@ def check_gradient(
       x[1]           4      2          2.0000000
       x[0]           2      1          2.0000000
     """
+    _checks.function("f", f)
     _checks.one_of("level", level, LEVELS)
     _checks.one_of("method", method, ("auto", "complex", "richardson"))
+    _checks.instance("name", name, str, "a name")
     order = _checks.count("order", order)
     if order > 2:
         raise ValueError(f"order must be 1 or 2, got {order}")
     if tolerance is not None:
         tolerance = _checks.positive("tolerance", tolerance)
     rng, params = _checks.generator("rng", rng), Parameters(x, name, blocks)
+    scale = _scale(params, scale)
     options = {"level": level, "method": method, "tolerance": tolerance, "scale": scale}
     options |= {"context": dict(context or {}), "causes": causes, "rng": rng}
     if order == 2:
@@ -170,6 +174,9 @@ def check_backward(
     >>> print(check_backward(np.tanh, lambda dy: dy * (1 - np.tanh(x) ** 2), x).verdict)
     ok
     """
+
+    _checks.function("forward", forward)
+    _checks.function("backward", backward)
 
     def gradient(x, dy):
         result = forward(x)
@@ -205,13 +212,24 @@ def _function(f, params: Parameters, method, scale, rng) -> Function:
         typical[where] = np.median(own[where][own[where] > 0]) if own[where].any() else 1.0
     own = np.where(own == 0, typical, own)
     if scale is not None:
-        single: Any = scale
-        given = params.flat * 0 + single if np.isscalar(scale) else params.pack("scale", scale)[0]
-        if not (np.isfinite(given).all() and given.min() > 0):
-            raise ValueError("scale must be positive and finite, a number or like x")
-        own = typical = given
+        own = typical = scale
     own = 2.0 ** np.round(np.log2(own))  # so that dividing by a step rounds nothing
     return Function(lambda flat: f(params.unpack(flat)), params.flat, own, typical, method, rng)
+
+
+def _scale(params: Parameters, scale) -> np.ndarray | None:
+    """The size of each entry as it was given, for the flat vector."""
+    if scale is None:
+        return None
+    if isinstance(scale, (Mapping, list, tuple)) or np.shape(getattr(scale, "shape", ())) != (0,):
+        given, misfits, _ = params.pack("scale", scale)
+    else:
+        given, misfits = np.full(params.flat.size, _checks.positive("scale", scale)), {}
+    if not misfits and given.dtype.kind != "c":
+        given = given.astype(np.float64)
+    if misfits or given.dtype.kind == "c" or not np.all((given > 1e-150) & (given < 1e150)):
+        raise ValueError("scale must be positive and of a usual size, a number or like x")
+    return given
 
 
 def _check(f, params, gradient, *, level, method, tolerance, scale, context, causes, rng):
@@ -241,7 +259,7 @@ def _check(f, params, gradient, *, level, method, tolerance, scale, context, cau
     if any(not np.array_equal(context[k], v, equal_nan=True) for k, v in before.items()):
         problems.append(Problem("input written to", "an array of the context was changed"))
     said = [f"f insists on a symmetric {name}: G + G.T is what is checked" for name in f.names]
-    digits = -np.log10(function.noise / abs(function.value)) if function.value else 16
+    digits = np.log10(abs(function.value)) - np.log10(function.noise) if function.value else 16
     if function.method == "richardson" and 4 < digits < 9:
         said.append(f"f is exact to about {digits:.0f} digits: float32 inside?")
     return replace(

@@ -14,7 +14,7 @@ import numpy as np
 
 from numpy_kd.gradcheck.parameters import located
 from numpy_kd.gradcheck.report import Block, Entry
-from numpy_kd.gradcheck.slopes import EPS, Function
+from numpy_kd.gradcheck.slopes import EPS, TINY, Function
 
 TOLERANCE = 1e-10  # of an entry: 10**5 roundings, as a sum of many terms may lose
 CLEAR = 2  # tolerances away, an entry is wrong
@@ -57,13 +57,9 @@ class Comparison:
             self._judge(name, self.everything[where]) for name, (where, _) in self.blocks.items()
         ]
 
-    def _judge(self, name, indices) -> Block:
-        """The verdict on these entries of a block, which are all of it or some."""
-        (where, shape), given, sizes = (
-            self.blocks[name],
-            self.gradient[indices],
-            self.sizes[indices],
-        )
+    def _slopes(self, indices):
+        """(slopes, miss, tolerance, below) of these entries: which lie below the whole's rounding."""
+        given, sizes = self.gradient[indices], self.sizes[indices]
         value, error, jump = self.function.each(indices)
         miss, rough = np.abs(given - value), _coarse(value, self.coarse)
         tolerance = np.maximum(np.maximum(self.tolerance * np.abs(value), error), rough)
@@ -72,18 +68,24 @@ class Comparison:
                 line = self.function.axes(indices[[k]])[0]
                 error[k] = max(error[k], self.function.rounding(line) / sizes[k])
             tolerance = np.maximum(tolerance, error)
-        off = miss > np.where(jump == 0, CLEAR, 1.05) * tolerance
-        off |= self._no_subgradient(indices, jump)
-        below = np.abs(given) * sizes <= self.rounding
+        return (value, error, jump), miss, tolerance, np.abs(given) * sizes <= self.rounding
+
+    def _judge(self, name, indices) -> Block:
+        """The verdict on these entries of a block, which are all of it or some."""
+        (where, shape), given, sizes = (
+            self.blocks[name],
+            self.gradient[indices],
+            self.sizes[indices],
+        )
+        (value, error, jump), miss, tolerance, below = self._slopes(indices)
         nothing = (np.abs(value) <= error) & (jump == 0)
-        off &= ~(nothing & below)
+        off = miss > np.where(jump == 0, CLEAR, 1.05) * tolerance
+        off = (off | self._no_subgradient(indices, jump)) & ~(nothing & below)
+        small = (error * sizes <= VOUCH * np.median(np.abs(value * sizes))) | below
+        said = (error <= VOUCH * np.abs(value)) | small | (jump != 0)
+        vague = ~off & ((miss > tolerance) & (jump == 0) & ~(nothing & below) | ~said)
         places = [located(name, i - self.everything[where][0], shape) for i in indices]
         self.kinks += [places[k] for k in np.flatnonzero(jump)]
-        zero = nothing & ((np.abs(given) <= error) | below)
-        small = error * sizes <= VOUCH * np.median(np.abs(value * sizes))
-        small |= below
-        said = (error <= VOUCH * np.abs(value)) | small | (jump != 0)
-        vague = ~off & ((miss > tolerance) & (jump == 0) | ~said)
         scale = np.abs(value).max()
         relative = miss[jump == 0].max(initial=0) / scale if scale else float(miss.any())
         verdict, note = "ok", "float32" if self.coarse else ""
@@ -93,10 +95,9 @@ class Comparison:
                 verdict, note = "inconclusive", "some array is float32"
             elif (off & (jump != 0)).any():
                 note = "no subgradient at a kink"
-        elif (zero & (small | (given == 0))).all():
-            exactly = not value.any() and not given.any()
-            verdict, note = "dead", "exactly zero, both" if exactly else "zero up to rounding, both"
-            relative = 0.0
+        elif (nothing & ((np.abs(given) <= error) | below) & (small | (given == 0))).all():
+            verdict, note = "dead", "zero up to rounding, both"
+            note, relative = note if value.any() or given.any() else "exactly zero, both", 0.0
         elif vague.any():
             k = int(np.argmax(np.where(vague, error * sizes, -1)))
             verdict, note = (
@@ -148,34 +149,37 @@ class Comparison:
         return blocks
 
     def _lines(self, indices):
-        """Every entry by its size; then so that small entries weigh as much as large ones."""
-        yield self.function.everywhere(indices)
+        """A line through all, and one through those of like size, as large ones hide small ones."""
+        yield self.function.everywhere(indices), True
         terms = np.abs(self.gradient[indices]) * self.sizes[indices]
-        middle = np.sqrt((terms**2).mean())
-        if terms.min() < 0.1 * middle:
-            indices, amounts = self.function.everywhere(indices)
-            yield indices, amounts * middle / (terms + 1e-3 * middle)
+        size = np.log10(np.maximum(terms, TINY)) // 2
+        for group in np.unique(size) if np.ptp(size) else ():
+            yield self.function.everywhere(indices[size == group]), False
 
     def _quick(self, name: str) -> Block:
-        (where, shape), found = self.blocks[name], []
-        for line in self._lines(self.everything[where]):
-            value, error, jump = self.function.along(line)
+        (where, shape), found, dead = self.blocks[name], [], True
+        typical = np.median(np.abs(self.gradient[where] * self.sizes[where]))
+        for line, first in self._lines(self.everything[where]):
+            value, error, jump = self.function.along(line, confirm=first)
             terms = self.gradient[line[0]] * line[1]
             size, miss = np.sqrt((terms**2).sum()), value - terms.sum()
-            tolerance = max((self.tolerance / len(terms) ** 0.5, self.coarse)) * size
+            tolerance = max(self.tolerance / len(terms) ** 0.5, self.coarse) * size
             if abs(miss) > max(tolerance, error) and self.function.method == "complex":
                 error = max(error, self.function.rounding(line))
-            tolerance, size = max(tolerance, error), max(size, abs(value))
+            tolerance = max(tolerance, error)
             self.kinks += [f"{name} along a random line"] * bool(jump)
-            if abs(value) <= error and np.sqrt((terms**2).sum()) <= self.rounding:
-                note = "zero up to rounding, both" if size else "exactly zero, both"
-                return Block(name, shape, "dead", 0.0, note)
-            if abs(miss) > (tolerance if jump else CLEAR * tolerance) and not jump:
-                return self._off(name, line, miss, tolerance, abs(miss) / size)
-            if abs(miss) > tolerance or error > VOUCH * size:
-                note = AT_A_KINK if jump else f"too noisy: {value:.3g} +- {error:.1g}"
-                return Block(name, shape, "inconclusive", abs(miss) / size, note)
+            if abs(value) <= error and size <= self.rounding:
+                continue  # nothing is seen along this line, nor should be
+            dead, size = False, max(size, abs(value))
             found.append(abs(miss) / size)
+            if abs(miss) > CLEAR * tolerance and not jump:
+                return self._off(name, line, miss, tolerance, found[-1])
+            small = error <= VOUCH * typical * len(terms) ** 0.5
+            if abs(miss) > tolerance or not (small or error <= VOUCH * size):
+                note = AT_A_KINK if jump else f"too noisy: {value:.3g} +- {error:.1g}"
+                return Block(name, shape, "inconclusive", found[-1], note)
+        if dead:
+            return Block(name, shape, "dead", 0.0, "zero up to rounding, both")
         return Block(name, shape, "ok", max(found), "float32" if self.coarse else "")
 
     def _off(self, name, line, miss, tolerance, relative) -> Block:
@@ -185,7 +189,8 @@ class Comparison:
         if explained:
             note = "nothing else is wrong along these lines"
             return Block(name, shape, "wrong", relative, note, entries, True)
-        self._guess_right(name, line, miss)
+        if len(indices) == np.prod(shape):
+            self._guess_right(name, line, miss)
         some = np.sort(self.function.rng.permutation(indices)[:MANY])
         found = self._judge(name, some)
         if found.verdict == "ok":  # not one of these, then

@@ -147,7 +147,8 @@ class GradientReport:
         worst = [("worst entries", "given", "numerical", "ratio")]
         for e in self.worst:
             given, numerical = f"{e.analytic + 0.0:.9g}", f"{e.numerical + 0.0:.9g}"
-            worst.append((e.where, given, numerical, f"{e.ratio + 0.0:.7f}"))
+            ratio = f"{e.ratio + 0.0:.7f}" if abs(e.ratio) < 1e6 else f"{e.ratio:.1e}"
+            worst.append((e.where, given, numerical, ratio))
         for table in (blocks, worst):
             widths = [max(map(len, column)) for column in zip(*table, strict=True)]
             for row in table if len(table) > 1 else ():

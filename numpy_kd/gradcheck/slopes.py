@@ -30,7 +30,7 @@ EVEN, ODD, ALL = (2, 4, 6, 8), (1, 3, 5, 7), (1, 2, 3, 4)  # powers of h that ar
 CLOSE = 1e-11  # a relative error that is good enough to stop at
 POOR = 1e-6  # a relative error that makes one try larger steps
 NOISES = 5  # the noise is measured to a factor of two or so, and a difference holds two of it
-CERTAIN = 8  # a jump is one if it is that much larger than what else is in the error
+CERTAIN = 8  # a jump is one if it is that much larger than what else is in the error, and stays
 FEW = 64  # entries that are confirmed one by one; more are first confirmed in groups
 SETTLED = 1e-9  # a group whose differences are that exact speaks for each of its entries
 ROUNDINGS = 64  # of a complex step's own size; where that is not enough, they are measured
@@ -292,7 +292,7 @@ class Function:
 
 def _windows(slope, jump, powers, jump_powers, noise) -> np.ndarray:
     """The best window of a ladder: (n, k) slopes and jumps, and the powers of h in their errors."""
-    n, best = np.arange(len(slope)), np.zeros((3, len(slope)))
+    n, best, raw = np.arange(len(slope)), np.zeros((3, len(slope))), jump
     best[1] = np.inf
     with np.errstate(invalid="ignore", over="ignore"):
         for m, (power, jump_power) in enumerate(zip(powers, jump_powers, strict=True), 1):
@@ -304,7 +304,8 @@ def _windows(slope, jump, powers, jump_powers, noise) -> np.ndarray:
             smooth = np.maximum(np.abs(slope - coarse), np.abs(slope - fine)) + noise[:, m:]
             error = smooth + np.abs(jump) / 2
             error = np.where(np.isfinite(error), error, np.inf)
-            seen = np.where(np.abs(jump) > CERTAIN * smooth, jump, 0.0)
+            stays = np.abs(jump) > np.maximum(CERTAIN * smooth, np.abs(raw[:, m:]) / 2)
+            seen = np.where(stays, jump, 0.0)
             found = np.array([slope, error, seen])[:, n, error.argmin(axis=1)]
             best = np.where(found[1] < best[1], found, best)
     return best

@@ -13,7 +13,6 @@ import os
 import platform
 import sys
 import time
-import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context
@@ -160,22 +159,6 @@ def _unit(seconds: float) -> tuple[str, float]:
     return next(
         u for u in (("s", 1), ("ms", 1e3), ("us", 1e6)) if seconds * u[1] >= 1 or u[1] == 1e6
     )
-
-
-def largest_allocation(step: Callable, times: int = 3) -> int:
-    """Bytes by which the memory in use rises at most while `step` runs, once it is warm."""
-    for _ in range(2):
-        step()
-    gc.collect()
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        tracemalloc.reset_peak()
-        for _ in range(times):
-            step()
-        return tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
 
 
 def machine(threads: dict[str, int]) -> dict:

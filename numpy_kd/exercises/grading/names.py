@@ -14,7 +14,9 @@ from numpy_kd.exercises import catalogue
 from numpy_kd.exercises.sheet_notebooks import file_name
 
 SUFFIXES = (".ipynb", ".py")
-SHEET = re.compile(r"(?<![^\W_])(?:ex(?:ercises?)?|sheet)[ _-]?0?([1-9])(?![0-9])", re.IGNORECASE)
+SHEET = re.compile(
+    r"(?<![^\W_])(?:ex(?:ercises?)?|sheet)[ _-]?0?([1-9]\d?)(?![0-9])", re.IGNORECASE
+)
 COPY = re.compile(r"^copy of[ _]|(?:[ _-]*(?:copy(?:[ _-]?\d+)?|\(\d+\)))+$", re.IGNORECASE)
 SEPARATORS = " _-.,"
 PLAIN = 50  # characters of a feedback's name that come from the file's
@@ -58,11 +60,11 @@ def student(inside: Path) -> str:
 def sheet(inside: Path) -> str:
     """`ex03` where the file's name, or else that of a folder around it, says so; else ''.
 
-    >>> sheet(Path("ann_EX3.ipynb")), sheet(Path("ex02/ann.py")), sheet(Path("rex03.py"))
-    ('ex03', 'ex02', '')
+    >>> sheet(Path("ann_EX3.ipynb")), sheet(Path("ex13/ann.py")), sheet(Path("rex03.py"))
+    ('ex03', 'ex13', '')
     """
     marks = (SHEET.search(part) for part in (inside.stem, *reversed(inside.parts[:-1])))
-    return next((f"ex0{mark[1]}" for mark in marks if mark), "")
+    return next((f"ex{int(mark[1]):02}" for mark in marks if mark), "")
 
 
 def _titles() -> set[str]:
@@ -72,8 +74,8 @@ def _titles() -> set[str]:
 def feedback(path: str) -> str:
     """A file name for a submission's feedback, which no other submission's is.
 
-    >>> feedback("ann/ex01.ipynb"), feedback("ann__ex01.ipynb")[:15]
-    ('ann__ex01.md', 'ann__ex01-39a64')
+    >>> feedback("ann/ex01.ipynb"), feedback("ann__ex01.ipynb")[:10]
+    ('ann__ex01.md', 'ann__ex01-')
     """
     whole = unicodedata.normalize("NFC", path).removesuffix(".ipynb")
     plain = "".join(c if _is_plain(c) else "_" for c in whole.replace("/", "__"))[:PLAIN]

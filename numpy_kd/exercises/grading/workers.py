@@ -9,8 +9,10 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from collections.abc import Generator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -25,30 +27,60 @@ MARGIN = 60  # seconds to start, to read and to judge, beyond what a submission'
 def grade_all(
     paths: Sequence[Path], folder: Path, links, settings: Settings, jobs: int
 ) -> Generator[dict, None, None]:
-    """The records of all files, in their order, as they come."""
+    """The records of all files, in their order, as they come.
+
+    Raises `KeyboardInterrupt` at a Ctrl-C, between two records and not within one.
+    """
     workers = [Worker(folder, links, settings) for _ in range(min(jobs, len(paths)))]
     free: SimpleQueue[Worker] = SimpleQueue()
-    for worker in workers:
-        worker.start()
-        free.put(worker)
+    stopped = threading.Event()
 
-    def one(path: Path) -> dict:
+    def stop() -> None:
+        stopped.set()
+        for worker in workers:
+            worker.process.kill()
+
+    def one(path: Path) -> dict | None:
         worker = free.get()
         try:
-            return worker.grade(path)
+            record = None if stopped.is_set() else worker.grade(path)
+            if record is None and not stopped.is_set():
+                worker.end()
+                worker.start()
+                problem = f"it could not be graded (it ended the process that graded it); {LOOK}"
+                record = grader.record_of(path, folder, settings, Found(problem=problem))
+            return record
         finally:
             free.put(worker)
 
+    for worker in workers:
+        worker.start()
+        free.put(worker)
     pool = ThreadPoolExecutor(len(workers))
     try:
-        yield from pool.map(one, paths)
+        with _at_interrupt(stop):
+            for record in pool.map(one, paths):
+                if stopped.is_set():
+                    raise KeyboardInterrupt
+                yield record
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        stop()
+        pool.shutdown(cancel_futures=True)
         for worker in workers:
-            worker.process.kill()
-        pool.shutdown()
-        for worker in workers:
-            worker.end()  # one that has taken another's place by now, too
+            worker.end()
+
+
+@contextmanager
+def _at_interrupt(action: Callable[[], None]) -> Iterator[None]:
+    """Inside, a Ctrl-C is this action, where this thread is the one that hears it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: action())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Worker:
@@ -63,19 +95,15 @@ class Worker:
         self.process.start()
         there.close()  # its end is its own, so that its end is seen
 
-    def grade(self, path: Path) -> dict:
-        """The record of one file, whatever becomes of the process."""
-        folder, _, settings = self._arguments
+    def grade(self, path: Path) -> dict | None:
+        """The record of one file, or nothing where the process did not live to send it."""
         try:
             self._pipe.send(path)
-            if self._pipe.poll(settings.limits.together + MARGIN):
+            if self._pipe.poll(self._arguments[2].limits.together + MARGIN):
                 return self._pipe.recv()
         except (EOFError, OSError):
             pass
-        self.end()
-        self.start()
-        problem = f"it could not be graded (it ended the process that graded it); {LOOK}"
-        return grader.record_of(path, folder, settings, Found(problem=problem))
+        return None
 
     def end(self) -> None:
         self.process.kill()
