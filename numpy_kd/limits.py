@@ -48,9 +48,6 @@ def softmax_difference(logits, teacher_logits, temperature: float) -> SoftmaxDif
     >>> z, v = np.array([[1.0, 0.0]]), np.array([[0.0, 0.0]])
     >>> softmax_difference(z, v, temperature=1e12).difference     # (z - v) / (N T), centred
     array([[ 2.5e-13, -2.5e-13]])
-    >>> from numpy_kd import softmax
-    >>> softmax(z, 1e12) - softmax(v, 1e12)                       # the textbook's
-    array([[ 2.50022225e-13, -2.49966714e-13]])
     """
     z, v, T = _pair(logits, teacher_logits, temperature)
     wide = np.promote_types(np.result_type(z, v), np.float64)
@@ -120,8 +117,6 @@ def high_temperature_gradient(
     Returns and errors as `logit_gradient`.
 
     >>> z, v = [[2.0, 0.0]], [[3.0, 0.0]]                   # means 1 and 1.5
-    >>> logit_gradient(z, v, temperature=10).round(4)
-    array([[-0.0025,  0.0025]])
     >>> high_temperature_gradient(z, v, temperature=10)
     array([[-0.0025,  0.0025]])
     >>> high_temperature_gradient(z, v, temperature=10, center=False)
@@ -146,8 +141,6 @@ def second_order_gradient(logits, teacher_logits, temperature: float) -> np.ndar
     >>> z, v = [[2.0, 0.0, 1.0]], [[3.0, 0.0, 0.0]]
     >>> relative_errors(z, v, [10, 100], order=2).round(6)
     array([7.914e-03, 7.300e-05])
-    >>> second_order_gradient(z, v, temperature=100)
-    array([[-2.77777778e-07,  2.22222222e-07,  5.55555556e-08]])
     """
     z, v, T = _pair(logits, teacher_logits, temperature)
     size = np.maximum(np.abs(z.real), np.abs(v.real)).max(axis=-1, keepdims=True)
@@ -200,9 +193,7 @@ def _pair(logits, teacher_logits, temperature):
 def _norm(x) -> float:
     """The Euclidean norm, of numbers whose squares may not fit as well."""
     largest = float(np.abs(x).max())
-    if largest in (0, np.inf):
-        return largest
-    return largest * float(np.linalg.norm(x / largest))
+    return largest if largest in (0, np.inf) else largest * float(np.linalg.norm(x / largest))
 
 
 def _centered(x):
