@@ -122,7 +122,7 @@ def check_gradient(
     wrong: the gradient is not the derivative of f
       measured   your gradient is 2.0000000 times the right one
       diagnosis  times 2
-      method     complex: it takes no difference, so nothing cancels; 56 evaluations of f
+      method     complex: it takes no difference, so nothing cancels; 44 evaluations of f
       block  shape  error    verdict
       x      3      1.0e+00  wrong
       worst entries  given  numerical  ratio
