@@ -378,12 +378,23 @@ def _end_with(pipe) -> None:
 
 @contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Inside, processes are started that Ctrl-C does not reach; here it waits until the end."""
+    """Inside, processes are started that Ctrl-C does not reach; here it waits until the end.
+
+    The mask is for the processes, which inherit it. It keeps the signal from this thread only:
+    another, as BLAS has them, may take it, and Python would still raise here.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows: until they say so themselves
         yield
         return
+    came = []
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda *_: came.append(True)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if main:
+            signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+        if came:
+            signal.raise_signal(signal.SIGINT)
