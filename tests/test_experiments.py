@@ -23,14 +23,14 @@ TINY = replace(
     teacher_hidden=(24, 24),
     teacher_epochs=3,
     student_hidden=(12, 12),
-    lengths=(2,),
+    epochs=2,
+    longer=3,
+    extensions=1,
     sweep_hidden=((12, 12),),
     sweep_temperatures=(2, 20),
     sweep_seeds=(2,),
     sweep_epochs=(2,),
     sweep_rates=((0.001, 0.002),),
-    members=2,
-    member_hidden=(8, 8),
 )
 
 
