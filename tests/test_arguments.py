@@ -388,6 +388,10 @@ CALLS = {
         transfer.best_bias,
         {"logits": Z, "labels": Y, "classes": [0, 1]},
     ),
+    "transfer.frequency_bias": lambda: (
+        transfer.frequency_bias,
+        {"logits": Z, "frequency": 0.25, "classes": [0, 1]},
+    ),
     "exercises.check": lambda: (
         kd.check,
         {"function": Is(half_of_squares, "anything"), "name": "hardmax"}
