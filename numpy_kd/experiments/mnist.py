@@ -54,7 +54,7 @@ class Settings:
     student_hidden: tuple[int, ...] = (800, 800)
     temperature: float = 20.0
     epochs: int = 20  # of a student
-    longer: int = 40  # epochs, tried for the rows with all seeds and label smoothing
+    longer: int = 40  # epochs, tried for each row but not in the sweep
     warm_up: int = 2  # epochs, of SGD
     hard_weights: tuple[float, ...] = (0.3, 0.0, 1.0)  # of the labels, beside 1 of soft targets
     rates: tuple[tuple[str, tuple[float, ...]], ...] = (  # learning rates tried first, by row
@@ -63,9 +63,6 @@ class Settings:
         ("student distilled", (0.002, 0.004, 0.008)),
         ("student distilled by SGD", (0.025, 0.05, 0.1)),
         ("teacher asked at each step", (0.002, 0.004, 0.008)),
-        ("soft targets at T = 1", (0.001, 0.002, 0.004)),
-        ("logit matching", (0.001, 0.002, 0.004)),
-        ("noisy logits", (0.001, 0.002, 0.004)),
     )
     extensions: int = 2  # rates tried beyond these, while the best is the last on its side
     sweep_hidden: tuple[tuple[int, ...], ...] = ((300, 300), (30, 30))
@@ -74,8 +71,6 @@ class Settings:
     sweep_epochs: tuple[int, ...] = (15, 40)
     sweep_rates: tuple[tuple[float, ...], ...] = ((0.002, 0.004, 0.008), (0.005, 0.01, 0.02))
     smoothing: float = 0.1
-    noise: float = 0.5
-    noise_fraction: float = 0.5
 
     def __post_init__(self):
         counts = ("seeds", "other_seeds", "batch_size", "teacher_epochs", "epochs", "longer")
@@ -162,7 +157,6 @@ def network(s: Settings, row: str, rate: float, epochs: int = 0, **more) -> Job:
 def _recipe(s: Settings, row: str) -> dict[str, Any]:
     """What is peculiar to a row; a job of the table has what is common to all besides."""
     T, hard = s.temperature, s.hard_weights[0]
-    noisy = {"sigma": s.noise, "fraction": s.noise_fraction, "center": False}
     sgd = {"optimizer": "SGD", "optimizer_settings": {"momentum": 0.9}, "warm_up": s.warm_up}
     return {
         "student alone": {},
@@ -170,9 +164,6 @@ def _recipe(s: Settings, row: str) -> dict[str, Any]:
         "student distilled": soft_targets(T, hard),
         "student distilled by SGD": soft_targets(T, hard) | sgd,
         "teacher asked at each step": soft_targets(T) | {"jitter": s.jitter},
-        "soft targets at T = 1": soft_targets(1.0),
-        "logit matching": _loss("losses.logit_matching_loss", center=False),
-        "noisy logits": _loss("losses.noisy_logit_matching_loss", **noisy),
     }[row]
 
 
@@ -273,7 +264,7 @@ def _refined(s: Settings, workers: Workers, trials: dict) -> dict:
     """
     trials["student distilled"] += trials.pop("student distilled by SGD")
     best = {row: choice(results) for row, results in trials.items()}
-    rows = ("student alone", "label smoothing", "student distilled", "teacher asked at each step")
+    rows = [row for row in best if row in dict(s.rates)]
     groups = {row: [_again(s, row, best[row], epochs=s.longer)] for row in rows}
     groups["student distilled"] += [
         _again(s, "student distilled", best["student distilled"], hard_weight=weight)
@@ -329,16 +320,12 @@ def _students(s: Settings, workers: Workers, chosen: dict) -> dict:
     }
     rows = workers.train_groups(alone)
     members = tuple(job.name for job in alone["student alone"])
-    seeds = dict.fromkeys(("student distilled", "teacher asked at each step"), s.seeds)
-    seeds |= dict.fromkeys(
-        ("soft targets at T = 1", "logit matching", "noisy logits"), s.other_seeds
-    )
     groups = {
         row: [
             _chosen(s, row, chosen, row.replace(" ", "-"), i, teacher=(f"teacher-{i}",))
-            for i in range(n)
+            for i in range(s.seeds)
         ]
-        for row, n in seeds.items()
+        for row in ("student distilled", "teacher asked at each step")
     }
     groups["distilled from the ensemble"] = [
         _chosen(s, "student distilled", chosen, "from-the-ensemble", i, teacher=members)
