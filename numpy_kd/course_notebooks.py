@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from numpy_kd import _files
 from numpy_kd.notebook import STILL
 
 MEASURED = "measured"  # the tag of cells whose numbers depend on the machine
+YOUR_TURN = "your-turn"  # and of those that the reader completes
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
@@ -29,6 +31,25 @@ warnings.filterwarnings("ignore", module="ipykernel|asyncio|zmq|tornado|traitlet
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="matplotlib")
 """
 
+# What runs where there is no thread and no process to be had, as in a browser's Python.
+ALONE = ("01", "02", "03", "04", "05", "06", "A1", "A2")
+REFUSE = """
+import numpy_kd.plots  # whose fonts are looked for by a thread, once
+import sys
+import threading
+
+FORBIDDEN = ("os.fork", "os.posix_spawn", "os.system", "subprocess", "<Thread>")
+
+def _refuse(event, *arguments):
+    in_a_cell = threading.current_thread() is threading.main_thread()
+    if event.startswith(FORBIDDEN) and in_a_cell:
+        raise RuntimeError(f"{event}: this notebook does without threads and processes")
+
+sys.addaudithook(_refuse)
+_start = threading.Thread.start
+threading.Thread.start = lambda self: _refuse("<Thread>") or _start(self)
+"""
+
 
 def run_all(paths: list[Path]) -> Iterator:
     """For each path the notebook run afresh, two at a time; a `RuntimeError` for one that fails."""
@@ -40,8 +61,10 @@ def run_all(paths: list[Path]) -> Iterator:
 
 
 def execute(path: Path) -> tuple[bool, str]:
-    """Run a notebook in a fresh kernel, warnings as errors, no widgets.
+    """Run a notebook in a fresh kernel, warnings as errors, no widgets; each solution as well.
 
+    A solution runs just before the cell that it solves, which then takes its names back. In a
+    notebook of `ALONE` a thread or a process is an error.
     Returns (False, its normalised file) or (True, the cell that failed and its traceback).
     """
     import nbformat
@@ -49,7 +72,9 @@ def execute(path: Path) -> tuple[bool, str]:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell(STRICT))
+    notebook.cells = list(_with_solutions(notebook.cells))
+    strict = STRICT + REFUSE * path.name.startswith(ALONE)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(strict))
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             **os.environ,
@@ -68,8 +93,36 @@ def execute(path: Path) -> tuple[bool, str]:
             client.execute(env=environment, stderr=subprocess.DEVNULL)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             return True, str(error)
-    del notebook.cells[0]
+    notebook.cells = [cell for cell in notebook.cells[1:] if SOLVED not in cell.metadata]
     return False, to_text(normalised(notebook))
+
+
+SOLVED = "solved"  # in the metadata of a cell that is there only while the notebook runs
+
+
+def _with_solutions(cells) -> Iterator:
+    import nbformat
+
+    for number, cell in enumerate(cells):
+        if YOUR_TURN in cell.metadata.get("tags", []):
+            text = solved(cell.source, cells[number + 1].source)
+            yield nbformat.v4.new_code_cell(text, metadata={SOLVED: True})
+        yield cell
+
+
+def solved(source: str, answer: str) -> str:
+    """A cell for the reader with the solution in its place; it fails unless that is right.
+
+    `source` is the cell, its last statement an expression that is true once the cell is solved;
+    `answer` the markdown below it, whose first block of Python goes in front of that statement.
+    """
+    last = ast.parse(source).body[-1]
+    block = re.search(r"```python\n(.*?)```", answer, re.DOTALL)
+    if not isinstance(last, ast.Expr) or block is None:
+        raise ValueError(f"a cell for the reader must end with its check, got\n{source}\n{answer}")
+    stub = "\n".join(source.splitlines()[: last.lineno - 1])
+    check = ast.unparse(last)
+    return f"{stub}\n{block[1]}\nsaid = {check}\nassert said, said"
 
 
 def normalised(notebook):
@@ -152,8 +205,8 @@ def differences(committed, fresh) -> list[str]:
 
 
 def course(folder: Path, names=()) -> list[Path]:
-    """The course notebooks in reading order, or those whose names begin so."""
-    paths = sorted(folder.glob("[0-9]*.ipynb"))
+    """The course notebooks in reading order, appendices last, or those whose names begin so."""
+    paths = [p for kind in ("[0-9]*.ipynb", "A[0-9]*.ipynb") for p in sorted(folder.glob(kind))]
     chosen = [p for p in paths if not names or any(p.stem.startswith(n) for n in names)]
     if not chosen:
         raise ValueError(f"notebooks must be some of {folder}, got {', '.join(names) or 'none'}")

@@ -16,6 +16,7 @@ import numpy as np
 from IPython.display import HTML, Markdown, display
 
 from numpy_kd import plots
+from numpy_kd.gradcheck.report import GradientReport
 from numpy_kd.metrics import paired_difference
 
 STILL = "NUMPY_KD_STILL"  # set while notebooks are executed for reading: pictures, no widgets
@@ -32,21 +33,23 @@ def start() -> None:
 def source(function, docstring: bool = False) -> str:
     """The source of a function or class, without its docstring unless that is wanted.
 
+    A decorator whose name begins with `_` is left out: it is no part of the formula.
+
     >>> from numpy_kd.probability import hardmax
     >>> print(source(hardmax).splitlines()[0])
     def hardmax(logits, axis: int = -1) -> np.ndarray:
     """
     text = textwrap.dedent(inspect.getsource(function))
-    if docstring:
-        return text.rstrip()
     statement: Any = ast.parse(text).body[0]
-    body = statement.body
-    first = body[0]
-    if isinstance(first, ast.Expr) and isinstance(getattr(first, "value", None), ast.Constant):
-        lines = text.splitlines()
-        del lines[first.lineno - 1 : first.end_lineno]
-        text = "\n".join(lines)
-    return text.rstrip()
+    hidden = [d for d in statement.decorator_list if ast.unparse(d).startswith("_")]
+    first = statement.body[0]
+    constant = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    if constant and not docstring:
+        hidden.append(first)
+    lines = text.splitlines()
+    for node in reversed(hidden):
+        del lines[node.lineno - 1 : node.end_lineno]
+    return "\n".join(lines).rstrip()
 
 
 def show_source(*functions, docstring: bool = False) -> None:
@@ -90,6 +93,51 @@ def results(name: str) -> dict:
     raise FileNotFoundError(
         f"figures/{name}.json is not there: start the notebook from the repository's folder"
     )
+
+
+def your_turn(check, **answers):
+    """What `check` says of each answer that the reader writes, and "not yet" before that.
+
+    Parameters: `check(name, answer)` returns what is true once the answer is right: a bool, a
+    `GradientReport`, a report of `kd.check`; `answers` by name, each `...` until it is written
+    (a function may raise `NotImplementedError` until then).
+    Returns: a report, true when all of them are right.
+
+    >>> is_even = lambda name, answer: answer % 2 == 0
+    >>> your_turn(is_even, a=..., b=4, c=5)
+    1 of 3 right
+      a  not yet: write it, then run the cell again
+      b  right
+      c  wrong
+    """
+    from numpy_kd.exercises.in_the_notebook import Report
+
+    said = {name: _said(check, name, answer) for name, answer in answers.items()}
+    width = max(map(len, said))
+    lines = [
+        f"  {name if first else '':<{width}}  {line}"
+        for name, (_, text) in said.items()
+        for first, line in zip([True] + [False] * text.count("\n"), text.splitlines(), strict=True)
+    ]
+    right = sum(ok for ok, _ in said.values())
+    return Report([f"{right} of {len(said)} right", *lines], right == len(said))
+
+
+def _said(check, name: str, answer) -> tuple[bool, str]:
+    """Whether one answer is right, and what there is to say of it."""
+    try:
+        report = None if answer is ... or answer is None else check(name, answer)
+    except NotImplementedError:
+        report = None
+    except ValueError as error:  # of another shape, say
+        return False, f"wrong: {error}"
+    if report is None:
+        return False, "not yet: write it, then run the cell again"
+    if isinstance(report, GradientReport):
+        return bool(report), f"ok: exact to {report.error:.0e}" if report else str(report)
+    if not isinstance(report, bool | np.bool_):
+        return bool(report), str(report)
+    return bool(report), "right" if report else "wrong"
 
 
 def table(rows, head) -> None:
