@@ -65,6 +65,11 @@ _NAMES_OF = {
         "smooth_labels",
         "softmax",
     ),
+    "relations": (
+        "cka_loss",
+        "relational_distance_loss",
+        "similarity_preserving_loss",
+    ),
     "standardized": (
         "correlation_loss",
         "standardized_loss",
@@ -105,6 +110,7 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd import optimizers as optimizers
     from numpy_kd import plots as plots
     from numpy_kd import probability as probability
+    from numpy_kd import relations as relations
     from numpy_kd import schedules as schedules
     from numpy_kd import specialists as specialists
     from numpy_kd import standardized as standardized
@@ -161,6 +167,9 @@ if TYPE_CHECKING:  # the same once more, for those who read the source without r
     from numpy_kd.probability import one_hot as one_hot
     from numpy_kd.probability import smooth_labels as smooth_labels
     from numpy_kd.probability import softmax as softmax
+    from numpy_kd.relations import cka_loss as cka_loss
+    from numpy_kd.relations import relational_distance_loss as relational_distance_loss
+    from numpy_kd.relations import similarity_preserving_loss as similarity_preserving_loss
     from numpy_kd.standardized import correlation_loss as correlation_loss
     from numpy_kd.standardized import standardized_loss as standardized_loss
     from numpy_kd.training import fit as fit

@@ -89,10 +89,10 @@ def _reproduce_options(parser) -> None:
     parser.add_argument("--seeds", type=int, default=None, metavar="N", help="how many")
     parser.add_argument(
         "--data",
+        type=Path,
         default=None,
         metavar="DIR",
-        help="MNIST's four files, for speech the recordings, for regularisers a folder with mnist/ "
-        "and fsdd/; else $NUMPY_KD_DATA and the user's cache",
+        help="a folder with mnist/ and fsdd/; else $NUMPY_KD_DATA and the user's cache",
     )
     parser.add_argument(
         "--folder",
@@ -148,7 +148,10 @@ def _reproduced(experiment: str, settings, options, folders: list[Path]) -> Iter
 
     module = importlib.import_module(f"numpy_kd.experiments.{experiment}")
     name = f"{experiment}_quick" if options.quick else experiment
-    where = {"folder": options.folder / name, "data": options.data}
+    data = options.data
+    if data is not None and experiment in ("mnist", "since2015"):  # which know of one folder alone
+        data = data / "mnist"
+    where = {"folder": options.folder / name, "data": data}
     result = module.run(settings, processes=options.jobs, **where)
     said = _write(result, folders, name, getattr(plots, experiment, None))
     yield from module.table(result)

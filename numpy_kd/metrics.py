@@ -48,6 +48,7 @@ def agreement(logits, teacher_logits) -> float:
     return float((z.argmax(axis=-1) == v.argmax(axis=-1)).mean())
 
 
+@_quietly
 def mean_cross_entropy(logits, labels) -> float:
     """Mean of `-log q_label` at T = 1, in nats: the negative log-likelihood of the labels.
 
@@ -57,7 +58,8 @@ def mean_cross_entropy(logits, labels) -> float:
     0.6931
     """
     z, labels = _logits_and_labels(logits, labels)
-    return float(-log_softmax(z)[np.arange(len(z)), labels].mean())
+    log_q = log_softmax(z.astype(np.float64))  # float32 has no room for a sum of large ones
+    return float(-log_q[np.arange(len(z)), labels].mean())
 
 
 @_quietly
@@ -77,6 +79,7 @@ def mean_kl(logits, teacher_logits, *, temperature: float = 1.0) -> float:
     return float(_at_least_0(_mean_under(p, log_p - log_q)).mean())
 
 
+@_quietly
 def expected_calibration_error(logits, labels, *, bins: int = 15) -> float:
     """Mean gap between confidence and accuracy over equal bins of confidence (Guo et al. 2017, eq. 3).
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from numpy_kd import _checks
 
+LARGEST_GAP = 1e300  # between logits: the difference of two of these is finite
+
 
 @dataclass(frozen=True)
 class TransferSet:
@@ -187,11 +189,7 @@ def best_bias(logits, labels, classes) -> float:
     4.5
     """
     z, labels = _checks.logits_and_labels(logits, labels)
-    chosen = np.isin(np.arange(z.shape[1]), _classes(classes))
-    if chosen.all() or not chosen.any():
-        raise ValueError(
-            f"classes must be some but not all of 0 .. {z.shape[1] - 1}, got {classes}"
-        )
+    chosen = _some_of(z.shape[1], classes)
     quarters = _checks.real("logits", z).astype(np.float64) / 4  # so that no gap overflows
     others, theirs = np.where(chosen, -np.inf, quarters), np.where(chosen, quarters, -np.inf)
     gaps = others.max(axis=-1) - theirs.max(axis=-1)
@@ -208,6 +206,44 @@ def best_bias(logits, labels, classes) -> float:
     return min(max(bias, -largest), largest)
 
 
+def frequency_bias(logits, frequency: float, classes) -> float:
+    """The constant that, added to the logits of `classes`, makes their mean probability `frequency`.
+
+    The same correction as `best_bias`, for who has no labels but knows how often these classes
+    occur:
+
+        mean over rows of  sigmoid(b - gap) = frequency,    gap = log sum exp(logits of the others)
+                                                                - log sum exp(logits of `classes`)
+
+    The left side rises with b, from below `frequency` where b is the smallest gap plus
+    log(frequency / (1 - frequency)) to above it at the largest: there is one root, and Brent's
+    method finds it.
+
+    Parameters: `logits` (n, N); `frequency` between 0 and 1, both excluded; `classes` a class or
+    several, not all. Returns: a Python float in the logits' units. Raises `ValueError` for other
+    arguments.
+
+    >>> logits = [[2.0, 0.0], [1.0, 0.0], [3.0, 1.5]]
+    >>> bias = frequency_bias(logits, 0.5, classes=1)
+    >>> from numpy_kd import softmax
+    >>> f"{softmax(np.array(logits) + [0, bias])[:, 1].mean():.6f}"
+    '0.500000'
+    """
+    from scipy.optimize import brentq
+    from scipy.special import expit, logit, logsumexp
+
+    z = _checks.real_batch("logits", logits).astype(np.float64)
+    chosen = _some_of(z.shape[1], classes)
+    frequency = _checks.number("frequency", frequency)
+    if not 0 < frequency < 1:
+        raise ValueError(f"frequency must be between 0 and 1, got {frequency:g}")
+    with np.errstate(over="ignore"):
+        gap = logsumexp(z[:, ~chosen], axis=-1) - logsumexp(z[:, chosen], axis=-1)
+    gap = np.clip(gap, -LARGEST_GAP, LARGEST_GAP)
+    low, high = gap.min() + logit(frequency), gap.max() + logit(frequency)
+    return float(brentq(lambda b: expit(b - gap).mean() - frequency, low - 1, high + 1))
+
+
 def _beyond(gap: float) -> float:
     """A step that leads past the last gap, in quarters: 2, or what is felt beside a large gap."""
     return max(0.5, abs(gap) * 1e-3)
@@ -216,6 +252,16 @@ def _beyond(gap: float) -> float:
 def _classes(x) -> np.ndarray:
     """`x` as a 1-D array of integers: one class or several."""
     return _checks.labels("classes", np.atleast_1d(_checks.array("classes", x)))
+
+
+def _some_of(num_classes: int, classes) -> np.ndarray:
+    """Which of the classes are meant, as booleans: some, but not all."""
+    chosen = np.isin(np.arange(num_classes), _classes(classes))
+    if chosen.all() or not chosen.any():
+        raise ValueError(
+            f"classes must be some but not all of 0 .. {num_classes - 1}, got {classes}"
+        )
+    return chosen
 
 
 def _labels_and_mask(part: TransferSet):

@@ -75,7 +75,32 @@ def ours_standardized(z, v, temperature):
     return kd.standardized_loss(z, v, loss=functools.partial(kd.kl_loss, temperature=temperature))
 
 
+def similarity(q, p, z, v, T):
+    a, b = (torch.nn.functional.normalize(x @ x.T, dim=1) for x in (z, v))
+    return ((a - b) ** 2).mean()
+
+
+def relational_distance(q, p, z, v, T):
+    apart = ~torch.eye(B, dtype=torch.bool)
+    a, b = ((d := (x[:, None] - x)[apart].norm(dim=-1)) / d.mean() for x in (z, v))
+    return torch.nn.functional.smooth_l1_loss(a, b)
+
+
+def misaligned(q, p, z, v, T):
+    z, v = (x - x.mean(0) for x in (z, v))
+    return 1 - (z.T @ v).norm() ** 2 / ((z.T @ z).norm() * (v.T @ v).norm())
+
+
+def without_temperature(loss, z, v, temperature):
+    return loss(z, v)
+
+
 part = functools.partial
+RELATIONS = {
+    "similarity": (similarity, kd.similarity_preserving_loss),
+    "distance": (relational_distance, kd.relational_distance_loss),
+    "alignment": (misaligned, kd.cka_loss),
+}
 PAIRS = {
     **{
         f"alpha {a}": (part(alpha, a), kd.alpha_divergence_loss, {"alpha": a}) for a in (-1, 0.3, 2)
@@ -94,6 +119,10 @@ PAIRS = {
     "top 3": (part(top, 3, False), kd.top_k_loss, {"k": 3}),
     "top 3 renormalized": (part(top, 3, True), kd.top_k_loss, {"k": 3, "renormalized": True}),
     "standardized": (standardized, ours_standardized, {}),
+    **{
+        name: (theirs, part(without_temperature, ours), {})
+        for name, (theirs, ours) in RELATIONS.items()
+    },
     "correlation": (correlation, kd.correlation_loss, {"row_weight": 0.7, "column_weight": 1.4}),
 }
 

@@ -177,6 +177,13 @@ CALLS = {
         kd.standardized.correlation_loss,
         {"logits": Z, "teacher_logits": V, "row_weight": 0.5, "column_weight": 1.5, **SOFT},
     ),
+    **{
+        f"relations.{name}": lambda name=name: (
+            getattr(kd.relations, name),
+            {"logits": Z, "teacher_logits": V},
+        )
+        for name in ("similarity_preserving_loss", "relational_distance_loss", "cka_loss")
+    },
     "limits.logit_gradient": lambda: (
         kd.logit_gradient,
         {"logits": Z, "teacher_logits": V, "temperature": T},
@@ -387,6 +394,10 @@ CALLS = {
     "transfer.best_bias": lambda: (
         transfer.best_bias,
         {"logits": Z, "labels": Y, "classes": [0, 1]},
+    ),
+    "transfer.frequency_bias": lambda: (
+        transfer.frequency_bias,
+        {"logits": Z, "frequency": 0.25, "classes": [0, 1]},
     ),
     "exercises.check": lambda: (
         kd.check,

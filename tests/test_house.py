@@ -18,7 +18,7 @@ FLOORS = [
     {"probability", "initializers", "schedules", "optimizers", "gradcheck", "datasets"},
     {"losses", "limits", "metrics", "layers", "mistakes"},
     {"f_divergences"},
-    {"decoupled", "standardized"},
+    {"decoupled", "standardized", "relations"},
     {"mlp"},
     {"network_check", "checkpoint"},
     {"training", "transfer"},
@@ -178,7 +178,16 @@ def test_every_room_with_a_door_can_be_reached_from_the_package():
 
 HEAVY = {"scipy", "matplotlib", "tqdm", "ipywidgets", "torch"}
 LIGHT = ["probability", "initializers", "schedules", "optimizers", "datasets", "losses"]
-LIGHT += ["limits", "metrics", "f_divergences", "decoupled", "standardized", "layers", "mlp"]
+LIGHT += [
+    "limits",
+    "metrics",
+    "f_divergences",
+    "decoupled",
+    "standardized",
+    "relations",
+    "layers",
+    "mlp",
+]
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -200,7 +209,14 @@ def test_the_lower_floors_load_no_more_than_numpy():
     assert not loaded & HEAVY
 
 
-GRADIENTS = ("losses.py", "f_divergences.py", "decoupled.py", "standardized.py", "layers.py")
+GRADIENTS = (
+    "losses.py",
+    "f_divergences.py",
+    "decoupled.py",
+    "standardized.py",
+    "relations.py",
+    "layers.py",
+)
 
 
 def test_every_gradient_stands_in_a_table_of_gradient_tests():

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import fields, replace
@@ -271,6 +272,20 @@ def test_ctrl_c_while_the_workers_start(long_run):
     _, said = run.communicate(timeout=60)
     assert said.count("Traceback") <= 1
     wait(lambda: not group(run))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signal masks")
+def test_ctrl_c_waits_while_the_workers_start_whichever_thread_takes_it():
+    done, started = threading.Event(), False
+    threading.Thread(target=done.wait).start()  # it has no mask, as those of BLAS have none
+    try:
+        with pytest.raises(KeyboardInterrupt), jobs._no_interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            started = True
+    finally:
+        done.set()
+    assert started
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")

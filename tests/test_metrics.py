@@ -138,3 +138,11 @@ def test_equal_runs_differ_by_nothing():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_report_of_huge_float32_logits_is_finite_where_the_truth_is():
+    z = np.array([[3e38, -3e38], [1e38, -1e38]], np.float32)
+    found = metrics.report(z, np.array([1, 1]), -z)
+    assert found["cross_entropy"] == pytest.approx(4e38, rel=1e-6)
+    assert found["errors"] == 2
+    assert 0 <= found["calibration_error"] <= 1

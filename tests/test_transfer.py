@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from numpy_kd.transfer import TransferSet, best_bias, munge, pseudo_labels, rows_of_classes
+from numpy_kd.probability import softmax
+from numpy_kd.transfer import (
+    TransferSet,
+    best_bias,
+    frequency_bias,
+    munge,
+    pseudo_labels,
+    rows_of_classes,
+)
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(40, 3)).astype(np.float32)
@@ -147,6 +155,31 @@ def test_best_bias_of_huge_logits_is_finite_and_right(dtype, size):
     np.testing.assert_array_equal(raised.argmax(axis=1), [0, 0, 0])
     largest = np.array([[1, -1], [-1, 1]]) * np.finfo(np.float64).max
     assert np.isfinite(best_bias(largest, np.array([1, 1]), 1))
+
+
+@pytest.mark.parametrize("frequency", [1e-6, 0.1, 0.5, 0.999])
+@pytest.mark.parametrize("classes", [1, [0, 3]])
+@pytest.mark.parametrize("dtype, scale", [(np.float32, 1), (np.float64, 40), (np.float64, 1e4)])
+def test_frequency_bias_gives_the_frequency(frequency, classes, dtype, scale):
+    z = (np.random.default_rng(3).normal(size=(200, 5)) * scale).astype(dtype)
+    bias = frequency_bias(z, frequency, classes)
+    shifted = z.astype(np.float64)
+    shifted[:, np.atleast_1d(classes)] += bias
+    p = softmax(shifted)[:, np.atleast_1d(classes)].sum(axis=1).mean()
+    assert p == pytest.approx(frequency, rel=1e-6, abs=1e-9 * scale)
+
+
+def test_frequency_bias_of_one_row_is_a_log_odds():
+    z = np.array([[0.0, np.log(3.0), np.log(2.0)]])
+    assert frequency_bias(z, 0.5, 0) == pytest.approx(np.log(5.0), abs=1e-10)
+    for huge in (np.array([[1.7e308, -1.7e308]]), np.array([[1e300, 0.0], [0.0, 1e300]])):
+        assert np.isfinite(frequency_bias(huge, 0.5, 1))
+
+
+@pytest.mark.parametrize("frequency", [0, 1, -0.1, 1.5, np.nan, "a"])
+def test_frequency_bias_needs_a_frequency(frequency):
+    with pytest.raises(ValueError, match="frequency must be"):
+        frequency_bias(V, frequency, 1)
 
 
 def test_best_bias_is_a_float_and_leaves_the_logits_alone():

@@ -51,6 +51,7 @@ class Job:
     hidden: tuple[int, ...]
     rate: float  # learning rate of the first step; it falls to 0 along a cosine
     epochs: int
+    warm_up: int = 0  # epochs of them in which the learning rate rises from 0 to `rate`
     seed: int = 0
     data: str = "digits"  # `numpy_kd.datasets.load_digits`
     rows: int | None = None  # how many of the training rows; None for all
@@ -244,7 +245,7 @@ def trained(job: Job, data: datasets.Split, teacher: Teacher | None, **how):
         "epochs": job.epochs,
         "batch_size": job.batch_size,
         "optimizer": getattr(optimizers, job.optimizer)(**job.optimizer_settings),
-        "schedule": schedules.cosine(job.rate, job.epochs * -(-len(x) // job.batch_size)),
+        "schedule": _schedule(job, steps=-(-len(x) // job.batch_size)),
         "rng": job.stream(ORDER),
         "augment": functools.partial(_jittered, shift=job.jitter) if job.jitter else None,
         "validation": (data.x_test, data.labels_test) if job.curve else None,
@@ -255,6 +256,12 @@ def trained(job: Job, data: datasets.Split, teacher: Teacher | None, **how):
     else:
         history = distill(network, teacher, x, labels, **how).history
     return network, history, held_out
+
+
+def _schedule(job: Job, steps: int) -> schedules.Schedule:
+    """Half a cosine over the job's epochs of so many steps, with a warm-up in front of it."""
+    falling = schedules.cosine(job.rate, (job.epochs - job.warm_up) * steps)
+    return schedules.warm_up(falling, job.warm_up * steps) if job.warm_up else falling
 
 
 def examples(job: Job, data: datasets.Split):
@@ -378,12 +385,23 @@ def _end_with(pipe) -> None:
 
 @contextmanager
 def _no_interrupt() -> Iterator[None]:
-    """Inside, processes are started that Ctrl-C does not reach; here it waits until the end."""
+    """Inside, processes are started that Ctrl-C does not reach; here it waits until the end.
+
+    The mask is for the processes, which inherit it. It keeps the signal from this thread only:
+    another, as BLAS has them, may take it, and Python would still raise here.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows: until they say so themselves
         yield
         return
+    came = []
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda *_: came.append(True)) if main else None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if main:
+            signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
+        if came:
+            signal.raise_signal(signal.SIGINT)

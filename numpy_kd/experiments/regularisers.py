@@ -5,6 +5,9 @@ labels and once on the teacher's soft targets at each temperature, for a fixed n
 at a constant rate. Accuracy and cross-entropy are followed on the 3 %, on rows kept apart and on
 the test rows. The rows kept apart, which no network has seen, choose the temperature and the epoch
 at which training on hard labels would have been stopped; nothing is chosen on the test rows.
+
+The teacher has learnt the students' rows too, as in the paper. What that means is seen beside a
+second teacher, of whose rows theirs were left out.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ class DataSet:
     rate: float
     epochs: int
     batch_size: int
-    teacher_epochs: int
+    teacher_epochs: int  # in batches of 128
     dropout: float = 0.0  # while the teacher learns
 
 
@@ -54,10 +57,11 @@ class Settings:
     """
 
     seeds: int = 5  # subsets of 3 %, each with weights and an order of its own
-    temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 20.0)
+    temperatures: tuple[float, ...] = (1.0, 2.0, 4.0, 20.0, 50.0)
+    new_to_the_teacher: tuple[float, ...] = (1.0,)  # temperatures of the second teacher
     sets: tuple[DataSet, ...] = (
         DataSet("letters", 480, (64,), 0.005, 200, 32, teacher_epochs=60),
-        DataSet("spoken digits", 677, (64, 64), 0.001, 80, 32, teacher_epochs=15),
+        DataSet("spoken digits", 677, (64, 64), 0.001, 80, 32, teacher_epochs=5),
         DataSet("mnist", 1_800, (300, 300), 0.001, 50, 128, teacher_epochs=12, dropout=0.3),
     )
     looks: int = 9  # how many times the networks are looked at, ever more seldom
@@ -68,7 +72,7 @@ class Settings:
             raise ValueError(
                 f"seeds must be at least 2, to compare them in pairs, got {self.seeds}"
             )
-        for T in self.temperatures:
+        for T in (*self.temperatures, *self.new_to_the_teacher):
             _checks.positive("temperatures", T)
 
     def quick(self) -> Settings:
@@ -115,7 +119,8 @@ def run(
     with Workers(
         folder, source=data, processes=processes, executor=executor, progress=progress
     ) as workers:
-        teachers = workers.train([teacher_of(s, one) for one in found])
+        pairs = [(teacher_of(one), teacher_without(s, one)) for one in found]
+        teachers = workers.train([teacher for pair in pairs for teacher in pair])[::2]
         runs = workers.train_groups({one.name: students(s, one) for one in found})
     result = {
         "settings": asdict(settings),
@@ -172,6 +177,7 @@ class Run:
     name: str
     data: DataSet
     subset: int | None  # which rows: drawn by this seed; None for all of them, as the teacher has
+    without: int = 0  # but those of so many subsets
     temperature: float | None = None  # of the teacher's soft targets; None for hard labels
     looks: int = 9
     teacher: tuple[str, ...] = ()
@@ -190,9 +196,7 @@ class Run:
     def work(self, teacher, source, checkpoint) -> tuple[dict, MLP]:
         """The curves, the parts they are of, and the network."""
         data, seed = parts(self.data.name, source), 0 if self.subset is None else 1 + self.subset
-        stream = functools.partial(_stream, seed)
-        rows = stream(ROWS).permutation(len(data.x))
-        rows = rows if self.subset is None else rows[: self.data.rows]
+        stream, rows = functools.partial(_stream, seed), self.rows(len(data.x))
         x, labels = data.x[rows], data.labels[rows]
         dropout = self.data.dropout if self.subset is None else 0.0
         sizes = (x.shape[1], *self.data.hidden, int(data.labels.max()) + 1)
@@ -214,8 +218,9 @@ class Run:
         how |= {"optimizer": Adam(), "rng": stream(ORDER), "progress": False}
         ends = looks(self.epochs, self.looks)
         if self.subset is None:  # in one piece, at a rate that falls
-            steps = self.epochs * -(-len(x) // self.data.batch_size)
-            ends, how["schedule"] = [self.epochs], schedules.cosine(self.data.rate, steps)
+            steps = self.epochs * -(-len(x) // 128)
+            how |= {"batch_size": 128, "schedule": schedules.cosine(self.data.rate, steps)}
+            ends = [self.epochs]
         for start, stop in pairwise([0, *ends]):
             fit(network, x, targets, epochs=stop - start, **how)  # goes on where it was
             curve["epochs"].append(stop)
@@ -225,6 +230,20 @@ class Run:
         if teacher is not None:
             result["teacher_on_rows"] = _look(teacher, x, labels)
         return result, network
+
+    def rows(self, count: int) -> np.ndarray:
+        """Which of so many rows are learnt from."""
+        if self.subset is not None:
+            return drawn(self.data, self.subset, count)
+        others = [drawn(self.data, subset, count) for subset in range(self.without)]
+        return (
+            np.setdiff1d(np.arange(count), np.concatenate(others)) if others else np.arange(count)
+        )
+
+
+def drawn(data: DataSet, subset: int, count: int) -> np.ndarray:
+    """The rows of a subset, of so many that there are."""
+    return _stream(1 + subset, ROWS).permutation(count)[: data.rows]
 
 
 def looks(epochs: int, count: int) -> list[int]:
@@ -249,21 +268,30 @@ def _stream(seed: int, which: int) -> np.random.Generator:
     return np.random.default_rng([seed, which])
 
 
-def teacher_of(s: Settings, one: DataSet) -> Run:
+def teacher_of(one: DataSet) -> Run:
     """The network that learns from all the data."""
     return Run(f"{_short(one)}-teacher", one, None)
 
 
+def teacher_without(s: Settings, one: DataSet) -> Run:
+    """Another, that learns from all but what any student will."""
+    return Run(f"{_short(one)}-teacher-without-{s.seeds}", one, None, without=s.seeds)
+
+
 def students(s: Settings, one: DataSet) -> list[Run]:
     """Those that learn from 3 %: hard labels, then each temperature, on every subset."""
-    name, teacher = _short(one), (teacher_of(s, one).name,)
+    name = _short(one)
+
+    def soft(teacher: Run, temperatures, kind: str = "") -> list[Run]:
+        return [
+            Run(f"{name}-T{T:g}{kind}-{i}", one, i, 0, T, s.looks, (teacher.name,))
+            for T in temperatures
+            for i in range(s.seeds)
+        ]
+
     hard = [Run(f"{name}-hard-{i}", one, i, looks=s.looks) for i in range(s.seeds)]
-    soft = [
-        Run(f"{name}-T{T:g}-{i}", one, i, T, looks=s.looks, teacher=teacher)
-        for T in s.temperatures
-        for i in range(s.seeds)
-    ]
-    return hard + soft
+    new = soft(teacher_without(s, one), s.new_to_the_teacher, "-new")
+    return hard + soft(teacher_of(one), s.temperatures) + new
 
 
 def _short(one: DataSet) -> str:
@@ -276,25 +304,30 @@ def _short(one: DataSet) -> str:
 def _summary(s: Settings, teacher: dict, runs: list[dict]) -> dict:
     """Curves of every run, and what they end with, by how the students were taught."""
     kinds = ["hard", *(f"T = {T:g}" for T in s.temperatures)]
-    curves = {
-        kind: [run["curve"] for run in runs[i * s.seeds : (i + 1) * s.seeds]]
-        for i, kind in enumerate(kinds)
-    }
+    new = [f"T = {T:g}" for T in s.new_to_the_teacher]
+    groups = [runs[i : i + s.seeds] for i in range(0, len(runs), s.seeds)]
+    all_curves = [[run["curve"] for run in group] for group in groups]
+    curves = dict(zip(kinds, all_curves, strict=False))
+    new_curves = dict(zip(new, all_curves[len(kinds) :], strict=True))
     hard, soft = curves["hard"], {kind: curves[kind] for kind in kinds[1:]}
     held_out = {kind: np.mean(_ends(runs, "held_out")) for kind, runs in soft.items()}
     chosen = max(held_out, key=lambda kind: held_out[kind])
     top, low = teacher["curve"]["test"][-1]["accuracy"], np.array(_ends(hard))
-    best = [
+    stopped_at = [
         max(range(len(curve["epochs"])), key=lambda i: curve["held_out"][i]["accuracy"])
         for curve in hard
     ]
-    wrong = {kind: _ends(runs, key="errors") for kind, runs in curves.items()}
     return {
         "rows": {"teacher": teacher["rows"], "students": runs[0]["rows"]},
         "parameters": teacher["parameters"],
         "teacher": {part: teacher["curve"][part][-1] for part in ("train", "held_out", "test")},
-        "teacher_on_rows": [run["teacher_on_rows"] for run in runs[s.seeds : 2 * s.seeds]],
+        "teacher_on_rows": [run["teacher_on_rows"] for run in groups[1]],
         "curves": curves,
+        "new_to_the_teacher": {
+            "teacher_on_rows": [run["teacher_on_rows"] for run in groups[-1]],
+            "test": {kind: [c["test"][-1] for c in ends] for kind, ends in new_curves.items()},
+            "fewer_errors_than_hard": _fewer(new_curves, hard),
+        },
         "chosen": chosen,
         "recovered": {
             kind: ((np.array(_ends(runs)) - low) / (top - low)).tolist()
@@ -302,12 +335,18 @@ def _summary(s: Settings, teacher: dict, runs: list[dict]) -> dict:
         },
         "stopped": [
             {"epochs": curve["epochs"][i], **curve["test"][i]}
-            for curve, i in zip(hard, best, strict=True)
+            for curve, i in zip(hard, stopped_at, strict=True)
         ],
-        "fewer_errors_than_hard": {
-            kind: metrics.paired_difference(wrong[kind], wrong["hard"])._asdict()
-            for kind in kinds[1:]
-        },
+        "fewer_errors_than_hard": _fewer(soft, hard),
+    }
+
+
+def _fewer(curves: dict, hard: list[dict]) -> dict:
+    """Test errors at the end, subset by subset: each kind's minus those with hard labels."""
+    wrong = _ends(hard, key="errors")
+    return {
+        kind: metrics.paired_difference(_ends(each, key="errors"), wrong)._asdict()
+        for kind, each in curves.items()
     }
 
 
@@ -346,12 +385,17 @@ def table(result: dict) -> Iterator[str]:
         )
         for kind, difference in found["fewer_errors_than_hard"].items():
             yield f"  errors, {kind} - hard: {metrics.PairedDifference(**difference)}"
-        taught = [point["accuracy"] for point in found["teacher_on_rows"]]
-        doubt = np.mean([point["entropy"] for point in found["teacher_on_rows"]])
-        yield (
-            f"The teacher had these rows among its own: {_spread(taught, 100)} % right, mean "
-            f"entropy {doubt:.3f} nats"
-        )
+        new = found["new_to_the_teacher"]
+        for kind, difference in new["fewer_errors_than_hard"].items():
+            said = metrics.PairedDifference(**difference)
+            yield f"  errors, {kind}, from a teacher to whom the rows are new - hard: {said}"
+        for who, points in (
+            ("The teacher, which has learnt these rows too", found["teacher_on_rows"]),
+            ("The teacher to whom they are new", new["teacher_on_rows"]),
+        ):
+            right = _spread([point["accuracy"] for point in points], 100)
+            doubt = np.mean([point["entropy"] for point in points])
+            yield f"{who}: {right} % of them right, mean entropy {doubt:.3f} nats"
 
 
 def _spread(values, scale: float = 1) -> str:

@@ -47,8 +47,8 @@ class Settings:
     epochs: int = 300
     patience: int = 4  # times as many epochs
     batch_size: int = 32
-    rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
-    temperatures: tuple[float, ...] = (1, 4, 8, 20)
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    temperatures: tuple[float, ...] = (1, 4, 8, 20, 50)
     seeds: int = 10  # of each row of the result
     trial_seeds: int = 3  # of each point of the grid; none of them is among the others
     jitter: int = 1  # pixels
@@ -90,10 +90,9 @@ class Settings:
             student_hidden=(300, 300),
             epochs=20,
             batch_size=128,
-            rates=(0.03, 0.1, 0.3),
-            temperatures=(4,),
-            seeds=4,
-            trial_seeds=1,
+            rates=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+            temperatures=(4, 20),
+            trial_seeds=2,
             jitter=2,
         )
         return whole.quick() if self.short else whole

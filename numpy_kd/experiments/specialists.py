@@ -138,10 +138,9 @@ def run(
     """The whole section; returns a dict ready for JSON.
 
     Parameters: `folder` for the results of single seeds, needed to continue; `processes`,
-    `executor` and `progress` as in `jobs.Workers`. The letters are in the package: no `data`.
+    `executor` and `progress` as in `jobs.Workers`. Nothing is read from `data`: the letters are in
+    the package.
     """
-    if data is not None:
-        raise ValueError("data must be None: the letters are in the package")
     s = settings
     with Workers(folder, processes=processes, executor=executor, progress=progress) as workers:
         [tried] = workers.train([Seed("specialists-choice", s, seed=1000)])

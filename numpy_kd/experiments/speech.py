@@ -3,8 +3,9 @@
 A frame of sound, with 20 frames before it and 5 after, belongs to one of 30 states, three a digit.
 Ten members differ by their first weights alone; students of a member's size learn from the
 ensemble at each temperature, and from the labels for as long. Speakers whom no network has heard
-are the test, in turns, and beside them the data set's own split. Recordings kept apart, which
-nobody learnt from, choose the temperature.
+are the test, in turns, and beside them the data set's own split. How long a member learns is chosen
+with each of the other speakers kept apart in turn, for the own split on recordings that nobody
+learnt from; such recordings choose the temperature in every split.
 """
 
 from __future__ import annotations
@@ -38,6 +39,26 @@ PAPER = {"member": 58.9, "ensemble": 61.1, "distilled": 60.8}  # % of the frames
 
 
 @dataclass(frozen=True)
+class Training:
+    """What all networks have in common.
+
+    >>> Training().hidden
+    (64, 64)
+    """
+
+    every: int = 4  # every 4th frame is learnt from
+    test_every: int = 3
+    hidden: tuple[int, ...] = (64, 64)
+    rate: float = 0.001  # of Adam at the start; it falls to 0 along a cosine
+    batch_size: int = 128
+    hard_weight: float = 0.5  # beside the soft targets' 1
+
+    def __post_init__(self):
+        for name in ("every", "test_every", "batch_size"):
+            _checks.count(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
 class Settings:
     """Every number of the reproduction.
 
@@ -53,22 +74,22 @@ class Settings:
         ("lucas", "yweweler"),
         OWN,
     )
-    every: int = 4  # every 4th frame is learnt from
-    test_every: int = 3
-    hidden: tuple[int, ...] = (64, 64)
-    rate: float = 0.001  # of Adam at the start; it falls to 0 along a cosine
-    batch_size: int = 128
-    member_epochs: int = 5
+    lengths: tuple[int, ...] = (5, 20)  # epochs of a member: one is chosen for each split
     student_epochs: int = 60
     temperatures: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0)
-    hard_weight: float = 0.5
+    training: Training = Training()
 
     def __post_init__(self):
-        names = ("seeds", "members", "every", "test_every", "batch_size", "member_epochs")
-        for name in (*names, "student_epochs"):
+        for name in ("seeds", "members", "student_epochs"):
             _checks.count(name, getattr(self, name))
+        for epochs in self.lengths:
+            _checks.count("lengths", epochs)
         for T in self.temperatures:
             _checks.positive("temperatures", T)
+        if self.seeds < 2:
+            raise ValueError(
+                f"seeds must be at least 2, to compare them in pairs, got {self.seeds}"
+            )
 
     def quick(self) -> Settings:
         """One split, few frames, members and epochs: every step, no result."""
@@ -77,41 +98,56 @@ class Settings:
             seeds=2,
             members=3,
             splits=self.splits[:1],
-            every=16,
-            test_every=16,
-            member_epochs=2,
+            lengths=(1, 2),
             student_epochs=4,
             temperatures=(2.0, 5.0),
+            training=replace(self.training, every=16, test_every=16),
         )
 
 
 class Sound(NamedTuple):
-    """Frames to learn from, frames kept apart for choosing, frames to be judged by, their digits."""
+    """Frames to learn from, frames kept apart for choosing, frames to be judged by."""
 
     train: Frames
     held_out: Frames
     test: Frames
     digits: np.ndarray  # of the test recordings
-
-
-_recordings = functools.lru_cache(maxsize=1)(load_spoken_digits)
+    speakers: np.ndarray  # of the frames to learn from
 
 
 @functools.lru_cache(maxsize=1)
-def sound(speakers: tuple[str, ...], every: int, test_every: int, source: str | None) -> Sound:
+def _recordings(source: str | None):
+    """All there are; `source` is the folder that has the subfolder `fsdd`."""
+    return load_spoken_digits(None if source is None else Path(source) / "fsdd")
+
+
+@functools.lru_cache(maxsize=1)
+def sound(speakers: tuple[str, ...], how: Training, source: str | None) -> Sound:
     """A split, its columns standard by the frames that are learnt from."""
-    recordings = _recordings(source)
+    recordings, every = _recordings(source), how.every
     test = np.isin(recordings.speakers, speakers) if speakers else recordings.indices < 5
     late = recordings.indices >= 45
-    tested = recordings.take(test)
+    learnt, tested = recordings.take(~test & ~late), recordings.take(test)
     parts = [
-        spoken_frames(recordings.take(~test & ~late), every=every, per_digit=PER_DIGIT),
+        spoken_frames(learnt, every=every, per_digit=PER_DIGIT),
         spoken_frames(recordings.take(~test & late), every=every, per_digit=PER_DIGIT),
-        spoken_frames(tested, every=test_every, per_digit=PER_DIGIT),
+        spoken_frames(tested, every=how.test_every, per_digit=PER_DIGIT),
     ]
     scaler = StandardScaler().fit(parts[0].x)
     train, held_out, judged = (part._replace(x=scaler.transform(part.x)) for part in parts)
-    return Sound(train, held_out, judged, tested.digits)
+    return Sound(train, held_out, judged, tested.digits, learnt.speakers[train.recording])
+
+
+def without(data: Sound, speaker: str) -> Sound:
+    """The split in which a speaker is not learnt from, but kept apart; nothing to be judged by."""
+    apart = data.speakers == speaker
+    scaler = StandardScaler().fit(data.train.x[~apart])
+    train, held_out = (Frames(*(column[rows] for column in data.train)) for rows in (~apart, apart))
+    return data._replace(
+        train=train._replace(x=scaler.transform(train.x)),
+        held_out=held_out._replace(x=scaler.transform(held_out.x)),
+        speakers=data.speakers[~apart],
+    )
 
 
 @dataclass(frozen=True)
@@ -119,10 +155,11 @@ class Network:
     """A member or a student of one split: a task for a worker."""
 
     name: str
-    settings: Settings
+    training: Training
     speakers: tuple[str, ...]
     seed: int
     epochs: int
+    apart: str | None = None  # a speaker more who is kept apart, to choose by
     temperature: float | None = None  # of the ensemble's soft targets; None for labels alone
     teacher: tuple[str, ...] = ()
     threads: int = 1
@@ -134,33 +171,54 @@ class Network:
 
     def work(self, teacher, source, checkpoint) -> tuple[dict, MLP]:
         """What came out on the frames kept apart and on the test, and the network."""
-        s = self.settings
-        data = sound(self.speakers, s.every, s.test_every, source)
-        x, labels = data.train.x, data.train.states
+        data = sound(self.speakers, self.training, source)
+        if self.apart is not None:
+            data = without(data, self.apart)
+        network = self._trained(data, teacher, checkpoint)
+        if self.apart is not None:
+            found = {"held_out": _right(network, data.held_out)}
+        else:
+            found = judged(network, data)
+        return {"parameters": network.num_parameters} | found, network
+
+    def _trained(self, data: Sound, teacher, checkpoint) -> MLP:
+        how, (x, labels, _) = self.training, data.train
         stream = functools.partial(_stream, self.seed)
-        sizes = (x.shape[1], *s.hidden, DIGITS * PER_DIGIT)
-        network = MLP(sizes, seed=stream(WEIGHTS))
-        steps = self.epochs * -(-len(x) // s.batch_size)
-        how: dict[str, Any] = {"epochs": self.epochs, "batch_size": s.batch_size}
-        how |= {"optimizer": Adam(), "schedule": schedules.cosine(s.rate, steps)}
-        how |= {"progress": False, "checkpoint": checkpoint, "rng": stream(ORDER)}
+        network = MLP((x.shape[1], *how.hidden, DIGITS * PER_DIGIT), seed=stream(WEIGHTS))
+        steps = self.epochs * -(-len(x) // how.batch_size)
+        of_fit: dict[str, Any] = {
+            "epochs": self.epochs,
+            "batch_size": how.batch_size,
+            "optimizer": Adam(),
+            "schedule": schedules.cosine(how.rate, steps),
+            "rng": stream(ORDER),
+            "checkpoint": checkpoint,
+            "progress": False,
+        }
         if self.temperature is None:
-            fit(network, x, labels, loss=cross_entropy_loss, **how)
+            fit(network, x, labels, loss=cross_entropy_loss, **of_fit)
         else:
             T = self.temperature
-            how |= {"temperature": T, "soft_weight": 1.0, "hard_weight": s.hard_weight}
-            distill(network, teacher.logits(x, temperature=T), x, labels, **how)
-        return {"parameters": network.num_parameters} | judged(network, data), network
+            weights = {"soft_weight": 1.0, "hard_weight": how.hard_weight}
+            soft = teacher.logits(x, temperature=T)
+            distill(network, soft, x, labels, temperature=T, **weights, **of_fit)
+        return network
 
 
 def judged(network: MLP | Teacher, data: Sound) -> dict:
-    """Frames right, in the part kept apart and in the test, and recordings wrong."""
+    """Frames right, in the part kept apart and in the test; there frames and recordings wrong."""
     z = network.logits(data.test.x)
+    right = z.argmax(axis=-1) == data.test.states
     return {
-        "held_out": metrics.accuracy(network.logits(data.held_out.x), data.held_out.states),
-        "frames": metrics.accuracy(z, data.test.states),
+        "held_out": _right(network, data.held_out),
+        "frames": float(right.mean()),
+        "wrong": int((~right).sum()),
         "recordings": int((heard(z, data.test.recording) != data.digits).sum()),
     }
+
+
+def _right(network: MLP | Teacher, frames: Frames) -> float:
+    return metrics.accuracy(network.logits(frames.x), frames.states)
 
 
 def heard(z, recording) -> np.ndarray:
@@ -198,9 +256,9 @@ def run(
 ) -> dict:
     """The whole section; returns a dict ready for JSON.
 
-    Parameters: `folder` for networks and results of single ones, needed to continue; `data` the
-    folder of the recordings (else as `load_spoken_digits` finds them); the others as in
-    `jobs.Workers`. Raises `FileNotFoundError` without the recordings.
+    Parameters: `folder` for networks and results of single ones, needed to continue; `data` a
+    folder with the subfolder `fsdd` (else as `load_spoken_digits` finds the recordings); the others
+    as in `jobs.Workers`. Raises `FileNotFoundError` without the recordings.
     """
     s, data = settings, None if data is None else os.path.abspath(data)
     _recordings(data)  # are they there at all?
@@ -209,15 +267,19 @@ def run(
         folder, source=data, processes=processes, executor=executor, progress=progress
     ) as workers:
         for speakers in s.splits:
-            members = members_of(s, speakers)
+            heard_by = sound(speakers, s.training, workers.source)
+            tried = workers.train_groups(tried_of(s, speakers, heard_by))
+            right = {n: [found["held_out"] for found in group] for n, group in tried.items()}
+            epochs = max(s.lengths, key=lambda length: np.mean(right[str(length)]))
+            members = members_of(s, speakers, epochs)
             rows = workers.train_groups({"member": members})
-            rows |= workers.train_groups(students_of(s, speakers))
+            rows |= workers.train_groups(students_of(s, speakers, epochs))
             networks = [workers.network(member.name) for member in members]
-            heard_by = sound(speakers, s.every, s.test_every, workers.source)
             for mean in ("arithmetic", "geometric"):
                 rows[f"ensemble, {mean}"] = [judged(Ensemble(networks, mean), heard_by)]
-            splits[title(speakers)] = _summary(s, rows, heard_by)
-    result = {"settings": asdict(s), "splits": splits, "all": _over_splits(s, splits)}
+            lengths = {"tried": right, "member_epochs": epochs}
+            splits[title(speakers)] = lengths | _summary(s, rows, heard_by)
+    result = {"settings": asdict(s), "splits": splits, "all": _over_splits(splits)}
     return json.loads(json.dumps(result))
 
 
@@ -226,32 +288,47 @@ def title(speakers: tuple[str, ...]) -> str:
     return " and ".join(speakers) if speakers else "the data set's own split"
 
 
-def members_of(s: Settings, speakers: tuple[str, ...]) -> list[Network]:
+def tried_of(s: Settings, speakers: tuple[str, ...], data: Sound) -> dict[str, list[Network]]:
+    """Members of each length, with every speaker kept apart in turn; in the own split with none."""
+    name = "-".join(speakers or ("own",))
+    apart = np.unique(data.speakers).tolist() if speakers else []
+    if len(apart) < 2:  # nobody else to learn from
+        apart = [None]
+    return {
+        str(epochs): [
+            Network(
+                f"{name}-tried-{epochs}-{who or 'none'}", s.training, speakers, 1000, epochs, who
+            )
+            for who in apart
+        ]
+        for epochs in s.lengths
+    }
+
+
+def members_of(s: Settings, speakers: tuple[str, ...], epochs: int) -> list[Network]:
     """They differ by their first weights and the order of the frames."""
     name = "-".join(speakers or ("own",))
     return [
-        Network(f"{name}-member-{i}", s, speakers, i, s.member_epochs) for i in range(s.members)
+        Network(f"{name}-member-{i}", s.training, speakers, i, epochs) for i in range(s.members)
     ]
 
 
-def students_of(s: Settings, speakers: tuple[str, ...]) -> dict[str, list[Network]]:
+def students_of(s: Settings, speakers: tuple[str, ...], epochs: int) -> dict[str, list[Network]]:
     """Rows of the table that need the ensemble, or are compared with those that do."""
     name = "-".join(speakers or ("own",))
-    ensemble = tuple(member.name for member in members_of(s, speakers))
+    ensemble = tuple(member.name for member in members_of(s, speakers, epochs))
 
     def row(kind: str, epochs: int, **more) -> list[Network]:
         return [
-            Network(f"{name}-{kind}-{i}", s, speakers, 100 + i, epochs, **more)
+            Network(f"{name}-{kind}-{i}", s.training, speakers, 100 + i, epochs, **more)
             for i in range(s.seeds)
         ]
 
-    rows = {f"labels, {s.student_epochs} epochs": row("labels", s.student_epochs)}
+    rows = {"labels": row("labels", s.student_epochs)}
     for T in s.temperatures:
         taught = {"temperature": T, "teacher": ensemble}
         rows[f"T = {T:g}"] = row(f"T{T:g}", s.student_epochs, **taught)
-        rows[f"T = {T:g}, {s.member_epochs} epochs"] = row(
-            f"T{T:g}-short", s.member_epochs, **taught
-        )
+        rows[f"T = {T:g}, as short as a member"] = row(f"T{T:g}-short", epochs, **taught)
     return rows
 
 
@@ -267,21 +344,34 @@ def _summary(s: Settings, rows: dict[str, list[dict]], data: Sound) -> dict:
     for row in table.values():
         row["share"] = [(frames - alone) / gain for frames in row["frames"]]
     taught = [f"T = {T:g}" for T in s.temperatures]
+    chosen = max(taught, key=lambda name: np.mean(table[name]["held_out"]))
     return {
         "rows": table,
-        "chosen": max(taught, key=lambda name: np.mean(table[name]["held_out"])),
+        "chosen": chosen,
+        "chosen_minus_labels": {  # of the same first weights and order
+            "frames": _fewer(rows[chosen], rows["labels"], "wrong"),
+            "recordings": _fewer(rows[chosen], rows["labels"], "recordings"),
+        },
         "frames": {part: len(getattr(data, part).x) for part in ("train", "held_out", "test")},
         "recordings": len(data.digits),
     }
 
 
-def _over_splits(s: Settings, splits: dict) -> dict:
-    """The share of the gain, over the students of all splits: mean and standard error."""
+def _fewer(one: list[dict], other: list[dict], key: str) -> dict:
+    """What is wrong, pair by pair: the first minus the second."""
+    return metrics.paired_difference(*([r[key] for r in row] for row in (one, other)))._asdict()
+
+
+def _over_splits(splits: dict) -> dict:
+    """The share of the gain: mean over the splits, and its standard error as splits differ.
+
+    Students of one split have one ensemble in common, so it is splits that are counted.
+    """
     shares = {}
     for name in next(iter(splits.values()))["rows"]:
-        each = np.concatenate([split["rows"][name]["share"] for split in splits.values()])
-        error = float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else 0.0
-        shares[name] = {"mean": float(each.mean()), "standard_error": error, "runs": len(each)}
+        each = [float(np.mean(split["rows"][name]["share"])) for split in splits.values()]
+        error = float(np.std(each, ddof=1) / np.sqrt(len(each))) if len(each) > 1 else None
+        shares[name] = {"mean": float(np.mean(each)), "standard_error": error, "splits": each}
     return shares
 
 
@@ -293,15 +383,25 @@ def table(result: dict) -> Iterator[str]:
             f"\nTest: {name}; {counts['train']:,} frames to learn from, {counts['test']:,} of "
             f"{recordings:,} recordings to be judged by"
         )
-        yield f"{'':28}{'frames right, %':>18}{'recordings wrong':>20}{'share of the gain':>20}"
+        tried = ", ".join(
+            f"{epochs}: {_spread(100 * np.array(right), 1)}"
+            for epochs, right in split["tried"].items()
+        )
+        yield f"Epochs of a member, % right of what was kept apart: {tried}"
+        yield f"{'':32}{'frames right, %':>18}{'recordings wrong':>20}{'share of the gain':>20}"
         for row, found in split["rows"].items():
             frames = _spread(100 * np.array(found["frames"]), 1)
             wrong, share = _spread(found["recordings"], 0), _spread(found["share"], 2)
-            yield f"{row:28}{frames:>18}{wrong:>20}{share:>20}"
+            yield f"{row:32}{frames:>18}{wrong:>20}{share:>20}"
         yield f"Chosen on recordings kept apart: {split['chosen']}"
-    yield "\nShare of the ensemble's gain, all splits (the paper: more than 0.8):"
+        for what, found in split["chosen_minus_labels"].items():
+            difference = metrics.PairedDifference(**found)
+            yield f"  {what} wrong, {split['chosen']} - labels: {difference}"
+    yield "\nShare of the ensemble's gain, mean over splits (the paper: more than 0.8):"
     for row, share in result["all"].items():
-        yield f"{row:28}{share['mean']:8.2f} +- {share['standard_error']:.2f} ({share['runs']} runs)"
+        error = share["standard_error"]
+        spread = "" if error is None else f" +- {error:.2f}"
+        yield f"{row:32}{share['mean']:8.2f}{spread}"
 
 
 def _spread(values, digits: int) -> str:

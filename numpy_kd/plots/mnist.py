@@ -10,7 +10,8 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from numpy_kd.plots.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, digit, new_figure
 
 PAPER = {"teacher": 67, "student alone": 146, "student distilled": 74}  # errors of 10,000
-KINDS = {"teacher": GREY, "student alone": ORANGE, "student distilled": BLUE}
+KINDS = {"teacher": GREY, "student alone": ORANGE, "label smoothing": ORANGE}
+KINDS |= {"student distilled": BLUE, "teacher asked at each step": BLUE}
 
 
 def mnist(result: dict) -> Figure:
@@ -18,10 +19,11 @@ def mnist(result: dict) -> Figure:
 
     >>> at = {"bias": 1.0, "errors": 5, "errors_on_tuned": 2}
     >>> curve = {"bias": [0, 1, 2], "errors": [9, 5, 7], "errors_on_tuned": [8, 2, 0]}
-    >>> outcome = {"before": at, "tuned on held-out images": at}
+    >>> outcome = {"before": [at], "tuned on held-out images": [at]}
     >>> point = {"hidden": [30, 30], "temperature": 2, "test": {"errors": 200}}
     >>> result = {"rows": {"teacher": [{"test": {"errors": 70}}]}, "sweep": [point]}
     >>> result |= {"biases": [{"tuned": [3], "curve": curve, "outcome": outcome}]}
+    >>> result |= {"ensemble": {"test": {"errors": 120}}}
     >>> len(mnist(result).axes)
     3
     """
@@ -40,12 +42,14 @@ def mnist_rows(result: dict, ax):
 
     >>> _, ax = new_figure(3, 2)
     >>> run = {"test": {"errors": 70}}
-    >>> mnist_rows({"rows": {"teacher": [run, run], "label smoothing": [run]}}, ax).get_xlabel()
+    >>> result = {"rows": {"teacher": [run, run], "label smoothing": [run]}, "ensemble": run}
+    >>> mnist_rows(result, ax).get_xlabel()
     'errors among 10,000 test images'
     """
-    titles = [title for title in result["rows"] if not title.startswith("without")][::-1]
+    rows = result["rows"] | {"ensemble of the students alone": [result["ensemble"]]}
+    titles = [title for title in rows if not title.startswith("without")][::-1]
     for y, title in enumerate(titles):
-        errors = [run["test"]["errors"] for run in result["rows"][title]]
+        errors = [run["test"]["errors"] for run in rows[title]]
         colour = KINDS.get(title, GREEN)
         ax.scatter(errors, [y] * len(errors), color=colour, s=26, zorder=3)
         if title in PAPER:
@@ -102,19 +106,19 @@ def errors_by_temperature_and_size(result: dict, ax):
 
 
 def bias_curve(row: dict, ax):
-    """Test errors of a student that never saw some classes, against what is added to a bias.
+    """Test errors of the first student that never saw some classes, against what is added to a bias.
 
     >>> _, ax = new_figure(3, 2)
     >>> at = {"bias": 1.0, "errors": 5, "errors_on_tuned": 2}
     >>> curve = {"bias": [0, 1, 2], "errors": [9, 5, 7], "errors_on_tuned": [8, 2, 0]}
-    >>> outcome = {"before": at, "tuned on held-out images": at, "tuned on the test images": at}
+    >>> outcome = {"before": [at], "tuned on held-out images": [at]}
     >>> len(bias_curve({"tuned": [3], "curve": curve, "outcome": outcome}, ax).lines)
     3
     """
     curve, tuned = row["curve"], " and ".join(f"{c}s" for c in row["tuned"])
     ax.plot(curve["bias"], curve["errors"], color=BLUE, label="all errors")
     ax.plot(curve["bias"], curve["errors_on_tuned"], color=ORANGE, label=f"errors on {tuned}")
-    honest = row["outcome"]["tuned on held-out images"]
+    honest = row["outcome"]["tuned on held-out images"][0]
     ax.axvline(honest["bias"], color=GREY, ls=":", lw=1.2)
     ax.scatter([honest["bias"]] * 2, [honest["errors"], honest["errors_on_tuned"]], color="black")
     top = 1.35 * max(curve["errors"])
@@ -138,11 +142,11 @@ def bias_curve(row: dict, ax):
 
 
 def answers_on(row: dict, ax):
-    """The wrong answers to images of a class that a student never saw, before and after tuning.
+    """The first student's wrong answers to a class that it never saw, before and after tuning.
 
     >>> _, ax = new_figure(3, 2)
     >>> at = {"answers_on_tuned": [1] * 10}
-    >>> outcome = {"before": at, "tuned on held-out images": at}
+    >>> outcome = {"before": [at], "tuned on held-out images": [at]}
     >>> row = {"tuned": [3], "tuned_images": 10, "outcome": outcome}
     >>> len(answers_on(row, ax).patches)
     18
@@ -150,7 +154,7 @@ def answers_on(row: dict, ax):
     others = [c for c in range(10) if c not in row["tuned"]]
     bars = (("before", "#bbbbbb"), ("tuned on held-out images", BLUE))
     for shift, (name, colour) in zip((-0.2, 0.2), bars, strict=True):
-        counts = np.array(row["outcome"][name]["answers_on_tuned"])
+        counts = np.array(row["outcome"][name][0]["answers_on_tuned"])
         right = row["tuned_images"] - counts[others].sum()
         x = np.arange(len(others)) + shift
         drawn = ax.bar(x, counts[others], 0.4, color=colour, label=f"{name}: {right:,} right")

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from numpy_kd.plots.style import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY, STYLE, new_figure
+from numpy_kd.plots.style import BLUE, GREEN, GREY, ORANGE, RED, STYLE, new_figure
 
 # sec. 5, table 4: relative change of accuracy in percent, by the number of specialists, 0 to 10
 PAPER_BY_COVER = (0.0, 3.4, 7.4, 8.8, 10.5, 11.1, 11.3, 12.8, 13.6, 16.6, 14.1)
@@ -72,8 +72,8 @@ def small_data_curves(found: dict, measure: str, ax):
     'right, %'
     """
     scale = 100 if measure == "accuracy" else 1
-    colours = (ORANGE, SKY, GREEN, BLUE, PINK, RED)
-    for (kind, curves), colour in zip(found["curves"].items(), colours, strict=False):
+    soft = matplotlib.colormaps["viridis_r"](np.linspace(0.1, 1, len(found["curves"]) - 1))
+    for (kind, curves), colour in zip(found["curves"].items(), (ORANGE, *soft), strict=True):
         epochs = curves[0]["epochs"]
         test = scale * np.array([[point[measure] for point in c["test"]] for c in curves])
         ax.plot(epochs, test.mean(axis=0), color=colour, label=kind)
