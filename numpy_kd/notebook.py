@@ -150,18 +150,19 @@ def table(rows, head) -> None:
 
 
 def slider(draw, values, label: str, still=None):
-    """A picture that moves with a slider, where there is somebody to move it.
+    """A still picture, and one that moves with a slider where there is somebody to move it.
 
+    The still one stays beside the slider, for an export of the page.
     Parameters: `draw(value)` returns a matplotlib Figure; `values` those of the slider; `label`
-    its name; `still` a Figure shown instead on a page (default: the picture of the middle value).
+    its name; `still` a Figure (default: the picture of the middle value).
 
     >>> os.environ[STILL] = "1"
     >>> slider(lambda T: plots.temperature_strip([1.0, 3.0], [T]), [1, 2, 4], "T")  # doctest: +ELLIPSIS
     Figure(...)
     >>> del os.environ[STILL]
     """
+    display(still if still is not None else draw(values[len(values) // 2]))
     if os.environ.get(STILL):
-        display(still if still is not None else draw(values[len(values) // 2]))
         return
     import ipywidgets
 
