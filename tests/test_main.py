@@ -188,7 +188,7 @@ def test_a_program_without_standard_streams_works(tmp_path):
 
 @pytest.mark.parametrize(
     "words, seeds",
-    [([], 3), (["--quick"], 1), (["--quick", "--seeds", "2"], 2), (["--seeds", "5"], 5)],
+    [([], 5), (["--quick"], 2), (["--quick", "--seeds", "3"], 3), (["--seeds", "4"], 4)],
 )
 def test_quick_does_not_ignore_the_seeds(words, seeds, monkeypatch, tmp_path):
     asked = []
