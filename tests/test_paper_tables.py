@@ -1,9 +1,17 @@
 """The papers' tables in small: every step, nothing chosen on rows that somebody knew, resumable."""
 
+import functools
 import json
+import os
+import subprocess
+import sys
+import time
 import wave
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,17 +20,25 @@ import numpy_kd as kd
 from numpy_kd import experiments_command, plots
 from numpy_kd.experiments import compression, jobs, regularisers, specialists, speech
 from numpy_kd.experiments.regularisers import DataSet
+from numpy_kd.experiments.specialists import Recipe
 from numpy_kd.specialists import Specialists
 
+ROOT = Path(__file__).parent.parent
 ONE = DataSet("letters", 200, (12,), 0.01, 4, 32, teacher_epochs=1)
 CURVES = regularisers.Settings(seeds=2, temperatures=(1.0, 4.0), sets=(ONE,), looks=3)
 TEAM = replace(
-    specialists.Settings().quick(), epochs=1, sets=4, asked=(2, 4), examples=1_000, held_out=15_000
+    specialists.Settings().quick(),
+    epochs=1,
+    sets=4,
+    asked=(2, 4),
+    examples=1_000,
+    held_out=15_000,
+    recipes=(Recipe(2.0, 0.5), Recipe(2.0, 10.0, specialists.FULL)),
 )
 SPEECH = replace(
     speech.Settings().quick(),
     members=2,
-    splits=(("anna",), speech.OWN),
+    splits=(("nicolas", "theo"), speech.OWN),
     lengths=(1,),
     student_epochs=2,
     temperatures=(5.0,),
@@ -35,17 +51,18 @@ TINY = {
     "speech": (speech, SPEECH),
     "compression": (compression, CURVE),
 }
+each = pytest.mark.parametrize("name", TINY)
 
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """Two speakers whose digits are tones: each of 0.05 s, with noise of its own."""
+    """Four speakers whose digits are tones: each of 0.05 s, with noise of its own."""
     place, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     folder = place / "fsdd"
     folder.mkdir()
     t = np.arange(400) / 8000
     for (who, pitch), digit, index in product(
-        {"anna": 1.0, "ben": 0.8}.items(), range(10), range(50)
+        {"anna": 1.0, "ben": 0.8, "nicolas": 1.1, "theo": 0.9}.items(), range(10), range(50)
     ):
         tone = np.sin(2 * np.pi * pitch * (300 + 200 * digit) * t) + rng.normal(size=400)
         with wave.open(str(folder / f"{digit}_{who}_{index}.wav"), "wb") as file:
@@ -55,68 +72,117 @@ def recordings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def where(recordings):
-    """The folder of the data, for the tables that need one."""
-    return {"regularisers": None, "specialists": None, "compression": None} | {"speech": recordings}
+def done(tmp_path_factory, recordings):
+    """Of each small table its folder, its result and its CPU seconds, from an empty folder."""
+
+    @functools.cache
+    def of(name):
+        folder, start = tmp_path_factory.mktemp(name), time.process_time()
+        result = run(name, recordings, folder=folder, processes=1)
+        return folder, result, time.process_time() - start
+
+    return of
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory, where):
-    """The folder and the result of each table, run from an empty folder."""
-    results = {}
-    for name, (table, settings) in TINY.items():
-        folder = tmp_path_factory.mktemp(name)
-        how = {"folder": folder, "data": where[name], "processes": 1, "progress": False}
-        results[name] = folder, table.run(settings, **how)
-    return results
-
-
-def without_times(result):
+def run(name, recordings, **how):
+    """A small table, but for what depends on the clock."""
+    table, settings = TINY[name]
+    result = table.run(settings, data=recordings, progress=False, **how)
     return {key: value for key, value in result.items() if key != "sizes"}
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_what_is_missing_is_done_again_with_the_same_bits(name, done, where):
-    (table, settings), (folder, result) = TINY[name], done[name]
+# --- stopped and continued, here and elsewhere: the same bits -------------------------------------
+
+
+@each
+def test_what_is_missing_is_done_again_with_the_same_bits(name, done, recordings):
+    folder, result, _ = done(name)
     files = sorted(folder.glob("*.json"))
     when = {path.name: path.stat().st_mtime_ns for path in files}
     files[0].unlink()
     files[1].write_text("{", encoding="utf-8")  # as after a crash of the whole machine
-    how = {"folder": folder, "data": where[name], "processes": 1, "progress": False}
-    again = table.run(settings, **how)
-    assert without_times(again) == without_times(result)
+    assert run(name, recordings, folder=folder, processes=1) == result
     redone = [p.name for p in folder.glob("*.json") if p.stat().st_mtime_ns != when[p.name]]
     assert sorted(redone) == [files[0].name, files[1].name]
 
 
-@pytest.mark.parametrize("name", ["specialists", "regularisers"])
-def test_a_pool_gives_the_same_numbers(name, done, where, tmp_path):
-    table, settings = TINY[name]
-    how = {"folder": tmp_path, "data": where[name], "processes": 2, "progress": False}
-    assert without_times(table.run(settings, **how)) == without_times(done[name][1])
+KILLED = """
+import os, random, signal, sys
+from test_paper_tables import run
+name, recordings, folder, seconds = sys.argv[1:]
+moments, killed = random.Random(0), 0
+for _ in range(10):
+    child = os.fork()
+    if child == 0:  # the timer's signal ends it wherever it is, after so much work
+        signal.setitimer(signal.ITIMER_VIRTUAL, moments.uniform(0.01, float(seconds) / 4))
+        run(name, recordings, folder=folder, processes=1)
+        os._exit(0)
+    moments.random()
+    killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+print(killed)
+"""
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_the_table_and_the_picture_come_from_the_json(name, done):
-    table, result = TINY[name][0], json.loads(json.dumps(done[name][1]))
-    lines = list(table.table(result))
-    assert len(lines) > 8
-    assert not any("nan" in line for line in lines)
-    assert getattr(plots, name)(result).axes
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@each
+def test_killed_at_ten_random_moments_it_ends_with_the_same_bits(name, done, recordings, tmp_path):
+    _, result, seconds = done(name)
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    ten = subprocess.run(
+        [sys.executable, "-c", KILLED, name, recordings, str(tmp_path), str(seconds)],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert int(ten.stdout) >= 5  # and not done before
+    when = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    assert run(name, recordings, folder=tmp_path, processes=1) == result
+    for path, before in when.items():  # what was done was read, not done again
+        assert path.stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("name", TINY)
-def test_quick_runs_by_the_command(name, where, tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def pool():
+    with ProcessPoolExecutor(2, get_context("spawn")) as executor:
+        yield executor
+
+
+@pytest.fixture(scope="module")
+def dask():
+    distributed = pytest.importorskip("distributed", reason="needs the cluster extra")
+    how = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(**how) as cluster, distributed.Client(cluster) as client:
+        yield client.get_executor()
+
+
+@pytest.mark.parametrize("kind", ["pool", "dask"])
+@each
+def test_a_pool_and_a_dask_cluster_give_the_same_numbers(
+    name, kind, done, recordings, tmp_path, request
+):
+    executor = request.getfixturevalue(kind)
+    assert run(name, recordings, folder=tmp_path, executor=executor) == done(name)[1]
+
+
+# --- as a command ---------------------------------------------------------------------------------
+
+
+@each
+def test_quick_runs_and_its_table_and_picture_come_from_the_json(
+    name, recordings, tmp_path, monkeypatch, capsys
+):
     from numpy_kd.__main__ import main
 
-    table, settings = TINY[name]
-    monkeypatch.setattr(table.Settings, "quick", lambda self: settings)
     monkeypatch.chdir(tmp_path)
-    data = ["--data", where[name]] if where[name] else []
-    assert main(["reproduce", name, "--quick", "--jobs", "1", "--out", "out", *data]) == 0
-    assert f"{name}_quick.json" in capsys.readouterr().out
+    how = ["--quick", "--jobs", "1", "--out", "out", "--data", recordings]
+    assert main(["reproduce", name, *how]) == 0
+    said = capsys.readouterr().out
     written = json.loads((tmp_path / "out" / f"{name}_quick.json").read_text(encoding="utf-8"))
-    assert written["settings"] == json.loads(json.dumps(written["settings"]))
+    lines = list(TINY[name][0].table(written))
+    assert len(lines) > 8
+    assert "\n".join(lines) in said
+    assert not any("nan" in line for line in lines)
+    assert getattr(plots, name)(written).axes
     assert (tmp_path / "out" / f"{name}_quick.png").stat().st_size > 10_000
 
 
@@ -165,7 +231,7 @@ def test_letters_of_section_6_are_in_three_parts():
 
 
 def test_the_temperature_is_chosen_on_the_rows_kept_apart(done):
-    found = done["regularisers"][1]["sets"]["letters"]
+    found = done("regularisers")[1]["sets"]["letters"]
     ends = {
         kind: np.mean([curve["held_out"][-1]["accuracy"] for curve in curves])
         for kind, curves in found["curves"].items()
@@ -244,7 +310,7 @@ def test_rows_of_tables_3_and_4_add_up():
 def test_nobody_has_heard_the_test_nor_what_chooses(speakers, recordings):
     data = speech.sound(speakers, speech.Training(every=1, test_every=1), recordings)
     said = kd.load_spoken_digits(f"{recordings}/fsdd")
-    test = said.speakers == "anna" if speakers else said.indices < 5
+    test = np.isin(said.speakers, speakers) if speakers else said.indices < 5
     late = ~test & (said.indices >= 45)
     counts = [int(rows.sum()) for rows in (~test & ~late, late, test)]
     assert [part.recording[-1] + 1 for part in data[:3]] == counts
@@ -253,8 +319,8 @@ def test_nobody_has_heard_the_test_nor_what_chooses(speakers, recordings):
 
 
 def test_the_table_of_speech(done):
-    result = done["speech"][1]
-    split = result["splits"]["anna"]
+    result = done("speech")[1]
+    split = result["splits"]["nicolas and theo"]
     assert len(split["rows"]["member"]["frames"]) == 2
     member, ensemble = split["rows"]["member"], split["rows"]["ensemble, arithmetic"]
     gain = ensemble["frames"][0] - np.mean(member["frames"])

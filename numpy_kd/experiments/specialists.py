@@ -3,7 +3,8 @@
 Each seed is a generalist, the same one trained on for as long as a specialist takes (does more
 training alone do it?), specialists for sets that it confuses, an ensemble of as many generalists
 as cost the same, and students of the whole team, which the paper left undone. How the team is
-distilled is chosen by one seed more, whose networks have not seen the rows that decide.
+distilled is chosen by other seeds, whose networks have not seen the rows that decide. Beside these
+students stand those of the ensemble: is it the team that does not pay, or distilling?
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from numpy_kd import _checks, metrics, schedules
 from numpy_kd.datasets import Split, StandardScaler, load_letters, rows_in
-from numpy_kd.distillation import Ensemble, distill
+from numpy_kd.distillation import Ensemble, Teacher, distill
 from numpy_kd.experiments.jobs import Workers
 from numpy_kd.losses import cross_entropy_loss
 from numpy_kd.mlp import MLP
@@ -28,7 +29,9 @@ from numpy_kd.probability import softmax
 from numpy_kd.specialists import (
     Specialist,
     Specialists,
+    active_specialists,
     confusable_sets,
+    half_of_set,
     prediction_covariance,
     train_specialist,
 )
@@ -37,21 +40,24 @@ from numpy_kd.transfer import TransferSet, munge
 
 GENERALIST, ORDER, SETS, SPECIALIST, STUDENT, ROWS = range(6)  # streams of a seed
 CLASSES = 26
+DUSTBIN, LONGER, FULL = "", "trained longer", "full softmax"  # kinds of teams
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to distil the team: its soft targets, how much of the labels, and synthetic rows."""
+    """One way to distil a team: its soft targets, how much of the labels, and synthetic rows."""
 
     temperature: float
-    hard_weight: float
+    hard_weight: float  # the soft targets have 1
+    team: str = DUSTBIN
     copies: int = 0  # synthetic rows (MUNGE) for each real one; they have no labels
 
     @property
     def title(self) -> str:
         """In a few words."""
         rows = f", {self.copies} synthetic rows for each real one" if self.copies else ""
-        return f"T = {self.temperature:g}, labels with weight {self.hard_weight:g}{rows}"
+        team = f", team: {self.team}" if self.team else ""
+        return f"T = {self.temperature:g}, labels with weight {self.hard_weight:g}{rows}{team}"
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,7 @@ class Settings:
     """
 
     seeds: int = 5
+    trials: int = 2  # more seeds, that choose recipes
     held_out: int = 4_000  # of the 16,000 training rows, the last: only for choosing recipes
     hidden: tuple[int, ...] = (24,)  # of the generalist, and so of its specialists
     epochs: int = 60
@@ -73,16 +80,32 @@ class Settings:
     asked: tuple[int, ...] = (5, 10, 20)  # how many of the specialists
     examples: int = 256_000  # that each specialist sees: 2,000 steps
     specialist_rate: float = 0.01
+    longer: int = 3  # times as many examples, where specialists are trained longer
+    full_temperature: float = 2.0  # of the generalist's soft targets, where they know all classes
     members: int = 6  # generalists in the largest ensemble
     students: tuple[tuple[int, ...], ...] = ((24,), (64,))
     recipes: tuple[Recipe, ...] = (
         Recipe(2.0, 0.5),
         Recipe(4.0, 0.0),
         Recipe(2.0, 0.5, copies=2),
+        Recipe(2.0, 10.0),
+        Recipe(2.0, 10.0, copies=2),
+        Recipe(2.0, 10.0, LONGER),
+        Recipe(2.0, 10.0, FULL),
     )
 
     def __post_init__(self):
-        for name in ("seeds", "epochs", "batch_size", "sets", "size", "examples", "members"):
+        for name in (
+            "seeds",
+            "trials",
+            "longer",
+            "epochs",
+            "batch_size",
+            "sets",
+            "size",
+            "examples",
+            "members",
+        ):
             _checks.count(name, getattr(self, name))
         if self.seeds < 2:
             raise ValueError(
@@ -96,13 +119,19 @@ class Settings:
         return replace(
             self,
             seeds=2,
+            trials=1,
+            longer=2,
             epochs=3,
             sets=6,
             asked=(3, 6),
             examples=6_000,
             members=2,
             students=((24,),),
-            recipes=(Recipe(2.0, 0.5), Recipe(2.0, 0.5, copies=1)),
+            recipes=(
+                Recipe(2.0, 0.5),
+                Recipe(2.0, 10.0, LONGER, copies=1),
+                Recipe(2.0, 10.0, FULL),
+            ),
         )
 
 
@@ -143,15 +172,17 @@ def run(
     """
     s = settings
     with Workers(folder, processes=processes, executor=executor, progress=progress) as workers:
-        [tried] = workers.train([Seed("specialists-choice", s, seed=1000)])
-        chosen = tuple(_best(s.recipes, of_size) for of_size in tried["recipes"])
-        tasks = [Seed(f"specialists-{seed}", s, seed, chosen) for seed in range(s.seeds)]
+        of_each = replace(s, seeds=Settings.seeds)  # it matters to none how many they are
+        trials = [Seed(f"specialists-choice-{k}", of_each, 1000 + k) for k in range(s.trials)]
+        tried = np.array([found["recipes"] for found in workers.train(trials)])
+        chosen = tuple(s.recipes[best] for best in tried.sum(axis=0).argmin(axis=1))
+        tasks = [Seed(f"specialists-{seed}", of_each, seed, chosen) for seed in range(s.seeds)]
         seeds = [_without_task(result) for result in workers.train(tasks)]
     result = {
         "settings": asdict(settings),
         "tried": [
-            {"hidden": hidden, "errors": dict(zip(titles(s), errors, strict=True))}
-            for hidden, errors in zip(s.students, tried["recipes"], strict=True)
+            {"hidden": hidden, "errors": dict(zip(titles(s), errors.T.tolist(), strict=True))}
+            for hidden, errors in zip(s.students, tried.swapaxes(0, 1), strict=True)
         ],
         "chosen": [recipe.title for recipe in chosen],
         "seeds": seeds,
@@ -163,10 +194,6 @@ def run(
 def titles(s: Settings) -> list[str]:
     """The recipes in words."""
     return [recipe.title for recipe in s.recipes]
-
-
-def _best(recipes, errors: list[int]) -> Recipe:
-    return recipes[int(np.argmin(errors))]
 
 
 def _without_task(result: dict) -> dict:
@@ -208,26 +235,63 @@ def on_labels(s: Settings, data: Split, hidden, seed: int, *which: int) -> MLP:
     return network
 
 
-def team_of(s: Settings, data: Split, generalist: MLP, seed: int) -> Specialists:
+def team_of(s: Settings, data: Split, generalist: MLP, seed: int, kind: str = DUSTBIN) -> Teacher:
     """The generalist and its specialists, whose sets come from its answers on the training rows."""
     p = softmax(generalist.logits(data.x_train).astype(np.float64))
     sets = confusable_sets(prediction_covariance(p), s.sets, s.size, rng=stream(seed, SETS))
-    how = training(s, s.examples, 1, s.specialist_rate)
-    return Specialists(
-        generalist,
-        [
-            train_specialist(
-                generalist,
-                classes,
-                data.x_train,
-                data.labels_train,
-                examples=s.examples,
-                rng=stream(seed, SPECIALIST, m),
-                **how | {"optimizer": Adam()},
-            )
-            for m, classes in enumerate(sets)
-        ],
+    examples = s.examples * (s.longer if kind == LONGER else 1)
+    specialists = []
+    for m, classes in enumerate(sets):
+        how = training(s, examples, 1, s.specialist_rate) | {"rng": stream(seed, SPECIALIST, m)}
+        if kind == FULL:
+            how["temperature"] = s.full_temperature
+            specialists.append(full_specialist(generalist, classes, data, examples, **how))
+        else:
+            rows = data.x_train, data.labels_train
+            made = train_specialist(generalist, classes, *rows, examples=examples, **how)
+            specialists.append(made)
+    return (
+        FullTeam(generalist, specialists, sets)
+        if kind == FULL
+        else Specialists(generalist, specialists)
     )
+
+
+def full_specialist(
+    generalist: MLP, classes, data: Split, examples: int, *, rng, **training
+) -> MLP:
+    """A specialist that knows all classes: labels for its set, for all the generalist's soft targets.
+
+    Half of its examples are of its set; what that adds to the logits of its classes is taken away,
+    as for a dustbin. The paper's sections 5.5 and 6.1 speak of such specialists as being explored.
+    """
+    rows, share = half_of_set(data.labels_train, classes, examples, rng=rng)
+    x, labels = data.x_train[rows], data.labels_train[rows]
+    inside, network = np.isin(labels, classes), generalist.copy()
+    weights = {"soft_weight": 1.0, "hard_weight": 1.0, "labelled": inside}
+    distill(network, generalist.logits(x), x, labels, rng=rng, **weights, **training)
+    network.layers[-1].b[classes] -= np.log((1 - share) / share)
+    return network
+
+
+class FullTeam(Teacher):
+    """Specialists that know all classes, asked as the others are: without dustbins q is the mean.
+
+    C(q) = -sum_m sum_i p^m_i log q_i + a constant is least at q = the mean of all answers.
+    """
+
+    def __init__(self, generalist: MLP, networks: list[MLP], sets):
+        super().__init__(generalist)
+        self.members, self.sets = (generalist, *networks), sets
+
+    def _answers(self, x, T: float) -> np.ndarray:
+        generalist, *networks = (
+            softmax(network.logits(x).astype(np.float64)) for network in self.members
+        )
+        active = active_specialists(generalist, self.sets)
+        asked = sum(active[:, m : m + 1] * p for m, p in enumerate(networks))
+        q = (generalist + asked) / (1 + active.sum(axis=1, keepdims=True))
+        return np.log(np.maximum(q, np.finfo(np.float64).tiny)).astype(np.float32)
 
 
 def trained_on(s: Settings, data: Split, generalist: MLP, seed: int) -> MLP:
@@ -240,8 +304,8 @@ def trained_on(s: Settings, data: Split, generalist: MLP, seed: int) -> MLP:
     return network
 
 
-def lesson(data: Split, team: Specialists, copies: int, seed: int) -> TransferSet:
-    """The rows, with synthetic ones where they are wanted, and what the team says about them."""
+def lesson(data: Split, team: Teacher, copies: int, seed: int) -> TransferSet:
+    """The rows, with synthetic ones where they are wanted, and what the teacher says about them."""
     if not copies:
         return TransferSet(data.x_train, team.logits(data.x_train), data.labels_train)
     x = munge(data.x_train, copies, rng=stream(seed, STUDENT, 1), local_variance=2.0)
@@ -270,22 +334,26 @@ def distilled(s: Settings, taught: TransferSet, recipe: Recipe, hidden, seed: in
 def _tried(s: Settings, seed: int) -> dict:
     """Errors of each recipe, for each size of student, on rows that no network has seen."""
     data = letters(s.held_out)
-    team = team_of(s, data, on_labels(s, data, s.hidden, seed, GENERALIST), seed)
-    taught = {n: lesson(data, team, n, seed) for n in {r.copies for r in s.recipes}}
-    return {
-        "recipes": [
-            [_errors(distilled(s, taught[r.copies], r, hidden, seed), data) for r in s.recipes]
-            for hidden in s.students
-        ]
-    }
+    generalist = on_labels(s, data, s.hidden, seed, GENERALIST)
+    kinds = sorted({r.team for r in s.recipes})
+    teams = {kind: team_of(s, data, generalist, seed, kind) for kind in kinds}
+    errors: list[list[int]] = [[] for _ in s.students]
+    for recipe in s.recipes:
+        taught = lesson(data, teams[recipe.team], recipe.copies, seed)
+        for of_size, hidden in zip(errors, s.students, strict=True):
+            of_size.append(_errors(distilled(s, taught, recipe, hidden, seed), data))
+    return {"recipes": errors}
 
 
 def _measured(s: Settings, seed: int, recipes: tuple[Recipe, ...]) -> dict:
     """Everything about one seed, on the test rows."""
     data = letters(0)
     members = [on_labels(s, data, s.hidden, seed, GENERALIST, k) for k in range(s.members)]
-    generalist, count = members[0], functools.partial(_errors, data=data)
-    team = team_of(s, data, generalist, seed)
+    generalist, ensemble = members[0], Ensemble(members)
+    count = functools.partial(_errors, data=data)
+    kinds = sorted({DUSTBIN, FULL} | {recipe.team for recipe in recipes})
+    teams = {kind: team_of(s, data, generalist, seed, kind) for kind in kinds}
+    team = teams[DUSTBIN]
 
     def of(specialists, **how):
         return Specialists(generalist, specialists, **how)
@@ -299,14 +367,16 @@ def _measured(s: Settings, seed: int, recipes: tuple[Recipe, ...]) -> dict:
         **{f"with {k} specialists": count(of(team.specialists[:k])) for k in s.asked},
         "without the dustbin's correction": count(of(uncorrected)),
         "asked for two likely classes": count(of(team.specialists, top=2)),
+        f"{s.sets} specialists of all classes": count(teams[FULL]),
         **{f"{k} generalists": count(Ensemble(members[:k])) for k in range(2, s.members + 1)},
     }
-    taught = {n: lesson(data, team, n, seed) for n in {recipe.copies for recipe in recipes}}
     for hidden, recipe in zip(s.students, recipes, strict=True):
-        name, rows = "x".join(map(str, hidden)), taught[recipe.copies]
+        name = "x".join(map(str, hidden))
         errors[f"{name}, labels"] = count(on_labels(s, data, hidden, seed, STUDENT))
-        errors[f"{name}, distilled"] = count(distilled(s, rows, recipe, hidden, seed))
-    without = {"generalist": generalist, "team": team, "ensemble": Ensemble(members)}
+        for kind, by in (("distilled", teams[recipe.team]), ("by the ensemble", ensemble)):
+            taught = lesson(data, by, recipe.copies, seed)
+            errors[f"{name}, {kind}"] = count(distilled(s, taught, recipe, hidden, seed))
+    without = {"generalist": generalist, "team": team, "ensemble": ensemble}
     return {
         "errors": errors,
         "errors_without_copies": {n: _errors(net, kept) for n, net in without.items()},
@@ -381,9 +451,11 @@ def _differences(s: Settings, seeds: list[dict]) -> dict:
     pairs = [("generalist trained on", "generalist"), (most, "generalist")]
     pairs += [(most, "generalist trained on"), (most, f"{s.members} generalists")]
     pairs += [("without the dustbin's correction", most), ("asked for two likely classes", most)]
+    pairs += [(f"{s.sets} specialists of all classes", most)]
     for hidden in s.students:
         name = "x".join(map(str, hidden))
         pairs += [(f"{name}, distilled", f"{name}, labels"), (f"{name}, distilled", most)]
+        pairs += [(f"{name}, by the ensemble", f"{name}, labels")]
     return {f"{one} - {other}": _paired(seeds, one, other)._asdict() for one, other in pairs}
 
 
@@ -416,7 +488,7 @@ def table(result: dict) -> Iterator[str]:
     for tried, chosen in zip(result["tried"], result["chosen"], strict=True):
         yield f"\nStudent of {tried['hidden']}, errors on rows kept apart; chosen: {chosen}"
         for title, errors in tried["errors"].items():
-            yield f"  {title:64}{errors:>6}"
+            yield f"  {title:88}{', '.join(map(str, errors))}"
 
 
 def cover(seeds: list[dict]) -> dict[int, dict]:

@@ -106,7 +106,8 @@ def specialists(result: dict) -> Figure:
         titles = list(seeds[0]["errors"])[::-1]
         for y, title in enumerate(titles):
             errors = [seed["errors"][title] for seed in seeds]
-            colour = BLUE if "specialist" in title else GREY if "generalist" in title else GREEN
+            student = title.endswith((", labels", ", distilled", ", by the ensemble"))
+            colour = GREEN if student else BLUE if "specialist" in title else GREY
             rows.scatter(errors, [y] * len(errors), color=colour, s=18, alpha=0.8)
         rows.set_yticks(range(len(titles)), titles, fontsize=8)
         rows.grid(axis="x", alpha=0.25)
