@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", category=DeprecationWarning, module="matplotli
 """
 
 # What runs where there is no thread and no process to be had, as in a browser's Python.
-ALONE = ("01", "02", "03", "04", "05", "06", "A1", "A2")
+ALONE = ("00", "01", "02", "03", "04", "05", "06", "A1", "A2")
 REFUSE = """
 import numpy_kd.plots  # whose fonts are looked for by a thread, once
 import sys
@@ -205,7 +205,15 @@ def differences(committed, fresh) -> list[str]:
 
 
 def course(folder: Path, names=()) -> list[Path]:
-    """The course notebooks in reading order, appendices last, or those whose names begin so."""
+    """The course notebooks in reading order, appendices last, or those whose names begin so.
+
+    Raises `ValueError` for a folder that is not there, and for names that are not in it.
+    """
+    if not folder.is_dir():
+        raise ValueError(
+            f"--folder must hold the course's notebooks, got {folder}, which is not there: "
+            "start from the project's folder, or name the notebooks' own"
+        )
     paths = [p for kind in ("[0-9]*.ipynb", "A[0-9]*.ipynb") for p in sorted(folder.glob(kind))]
     chosen = [p for p in paths if not names or any(p.stem.startswith(n) for n in names)]
     if not chosen:

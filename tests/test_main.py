@@ -92,6 +92,18 @@ def test_a_bad_option_is_one_line_and_exit_status_2(words, said, capsys, monkeyp
     assert said in lines[0]
 
 
+def test_the_course_in_another_folder_says_that_it_is_not_there(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["notebooks", "03"]) == 2
+    said = capsys.readouterr().err
+    assert len(said.strip().splitlines()) == 1
+    assert "got notebooks, which is not there: start from the project's folder" in said
+    Path("notebooks").mkdir()
+    assert main(["notebooks", "03"]) == 2
+    assert "notebooks must be some of notebooks, got 03" in capsys.readouterr().err
+    assert not list(Path("notebooks").iterdir())
+
+
 def test_missing_mnist_is_explained(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("NUMPY_KD_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -176,7 +188,7 @@ def test_a_program_without_standard_streams_works(tmp_path):
 
 @pytest.mark.parametrize(
     "words, seeds",
-    [([], 3), (["--quick"], 1), (["--quick", "--seeds", "2"], 2), (["--seeds", "5"], 5)],
+    [([], 5), (["--quick"], 2), (["--quick", "--seeds", "3"], 3), (["--seeds", "4"], 4)],
 )
 def test_quick_does_not_ignore_the_seeds(words, seeds, monkeypatch, tmp_path):
     asked = []

@@ -33,27 +33,24 @@ OPENING = (
     "Open it with `.venv/bin/jupyter lab notebooks` from the project's folder "
     "(the README's first command makes `.venv`)."
 )
-COMPARES_RUNS = ("04", "05", "07", "08", "09", "10", "14")  # over seeds
-NOT_YET = {  # notebooks that have not taken the form below
-    "lines": "00 01 02 06 07 08 09 10 11 12 13 14 15",
-    "opening": "00 01 02 06 07 08 09 10 11 12 13 14 15",
-    "turns": "00 01 02 06 07 08 09 10 11 12 13 14 15",
-    "answers": "00 01 02 06 07 08 09 10 11 12",
-    "pairs": "08 09 10",
-}
+COMPARES_RUNS = (
+    "00",
+    "04",
+    "05",
+    "06",
+    "07",
+    "08",
+    "09",
+    "10",
+    "11",
+    "12",
+    "14",
+    "15",
+)  # over seeds
 
 
 def name_of(path: Path) -> str:
     return path.stem
-
-
-def number_of(path: Path) -> str:
-    return path.stem.partition("_")[0]
-
-
-def waits(path: Path, form: str) -> None:
-    if number_of(path) in NOT_YET[form].split():
-        pytest.skip(f"{form}: not yet")
 
 
 def cells_of(path: Path, kind: str) -> list:
@@ -64,9 +61,12 @@ each = pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
 
 
 @pytest.fixture(scope="module")
-def fresh():
-    """Every notebook, run two at a time."""
-    return dict(zip(NOTEBOOKS, run_all(NOTEBOOKS), strict=True))
+def fresh(request):
+    """The notebooks that are asked for, each run once, two at a time."""
+    test = test_it_runs_and_says_what_is_committed.__name__
+    items = [item for item in request.session.items if item.name.startswith(test)]
+    paths = [item.callspec.params["path"] for item in items]
+    return dict(zip(paths, run_all(paths), strict=True))
 
 
 @each
@@ -123,13 +123,11 @@ def test_its_links_lead_somewhere(path):
 
 @each
 def test_its_first_lines_say_how_it_is_opened(path):
-    waits(path, "opening")
     assert OPENING in " ".join(cells_of(path, "markdown")[0].source.split())
 
 
 @each
 def test_its_lines_of_code_fit_the_page(path):
-    waits(path, "lines")
     for cell in cells_of(path, "code"):
         for line in cell.source.splitlines():
             assert len(line) <= 92, line
@@ -146,14 +144,11 @@ def test_its_cells_for_the_reader_say_not_yet_and_have_a_folded_solution(path):
         assert re.search("not (done )?yet", str(cells[k].outputs)), cells[k].source
         assert cells[k + 1].cell_type == "markdown"
         assert len(folded(cells[k + 1].source)) == 1
-    if not turns:
-        waits(path, "turns")
     assert turns, "there is something to do in every notebook"
 
 
 @each
 def test_its_questions_have_folded_answers(path):
-    waits(path, "answers")
     closing = cells_of(path, "markdown")[-1].source
     assert closing.startswith("## Questions")
     questions = re.findall(r"^\d\. ", closing, re.MULTILINE)
@@ -193,7 +188,6 @@ def test_a_solution_is_put_in_front_of_the_check_and_has_to_be_right():
 @pytest.mark.parametrize("path", course(FOLDER, COMPARES_RUNS), ids=name_of)
 def test_runs_are_compared_in_pairs(path):
     """Through the one function for it, whose standard error is that of a paired difference."""
-    waits(path, "pairs")
     assert any("paired_difference(" in cell.source for cell in cells_of(path, "code"))
 
 

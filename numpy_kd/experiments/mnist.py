@@ -77,10 +77,11 @@ class Settings:
         for name in counts:
             _checks.count(name, getattr(self, name))
         _checks.count("images", self.images, at_least=6)  # a sixth of them is kept apart
-        if self.other_seeds > self.seeds:
-            raise ValueError(
-                f"other_seeds must be at most the {self.seeds} seeds, got {self.other_seeds}"
-            )
+
+    @property
+    def few(self) -> int:
+        """Seeds of the other rows, whose teachers and pairs are the first of all seeds."""
+        return min(self.other_seeds, self.seeds)
 
     def quick(self) -> Settings:
         """A tenth of the data, few epochs, small networks: every step of the table, no result."""
@@ -316,7 +317,7 @@ def _students(s: Settings, workers: Workers, chosen: dict) -> dict:
     """The rows of the students."""
     alone = {
         row: [_chosen(s, row, chosen, row.replace(" ", "-"), i) for i in range(seeds)]
-        for row, seeds in (("student alone", s.seeds), ("label smoothing", s.other_seeds))
+        for row, seeds in (("student alone", s.seeds), ("label smoothing", s.few))
     }
     rows = workers.train_groups(alone)
     members = tuple(job.name for job in alone["student alone"])
@@ -329,13 +330,13 @@ def _students(s: Settings, workers: Workers, chosen: dict) -> dict:
     }
     groups["distilled from the ensemble"] = [
         _chosen(s, "student distilled", chosen, "from-the-ensemble", i, teacher=members)
-        for i in range(s.other_seeds)
+        for i in range(s.few)
     ]
     for missing in MISSING:
         fewer = {"teacher": (CHOOSER,), "held_out": s.images // 6, "without": missing}
         groups[_without(missing)] = [
             _chosen(s, "student distilled", chosen, _without(missing), i, **fewer)
-            for i in range(s.other_seeds)
+            for i in range(s.few)
         ]
     return rows | workers.train_groups(groups)
 
@@ -393,7 +394,7 @@ def _bias_row(s: Settings, workers: Workers, missing: tuple[int, ...]) -> dict:
 
     The curve is the first one's.
     """
-    students = [workers.network(f"{_without(missing)}-{i}") for i in range(s.other_seeds)]
+    students = [workers.network(f"{_without(missing)}-{i}") for i in range(s.few)]
     rows = [_tuned(s, data_set("mnist", workers.source), net, missing) for net in students]
     outcome = {when: [row["outcome"][when] for row in rows] for when in rows[0]["outcome"]}
     return rows[0] | {"outcome": outcome}

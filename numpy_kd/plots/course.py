@@ -230,20 +230,27 @@ def spread_by_depth(spreads: dict, axes):
 
 
 def descent_paths(surfaces, titles, axes):
-    """Contours of a loss of two weights, and the path of a descent from the origin.
+    """Contours of a loss of two weights, a cross where it is lowest, and the path of a descent.
+
+    Each of `surfaces` is (loss, path (steps, 2), lowest point (2,)). One unit is as long on both
+    axes, so that a narrow valley looks narrow.
 
     >>> _, axes = new_figure(3, 2, columns=2)
-    >>> bowl = (lambda w: float((w**2).sum()), np.array([[1.0, 1.0], [0.2, 0.1]]))
+    >>> bowl = (lambda w: float((w**2).sum()), np.array([[1.0, 1.0], [0.2, 0.1]]), np.zeros(2))
     >>> len(descent_paths([bowl, bowl], ["one", "other"], axes)[0].lines)
-    1
+    2
     """
-    for ax, (surface, path), title in zip(axes, surfaces, titles, strict=True):
-        centre, reach = path[-1], 1.6 * np.abs(path - path[-1]).max(axis=0) + 1e-3
-        grid = [np.linspace(c - r, c + r, 60) for c, r in zip(centre, reach, strict=True)]
-        heights = [[surface(np.array([a, b])) for a in grid[0]] for b in grid[1]]
-        ax.contour(*grid, heights, levels=14, colors="#bbbbbb", linewidths=0.8)
+    for ax, (surface, path, lowest), title in zip(axes, surfaces, titles, strict=True):
+        centre, reach = (path[0] + lowest) / 2, 0.8 * np.abs(path[0] - lowest).max()
+        grid = [np.linspace(c - reach, c + reach, 80) for c in centre]
+        heights = np.array([[surface(np.array([a, b])) for a in grid[0]] for b in grid[1]])
+        bottom = surface(lowest)
+        levels = bottom + (heights.max() - bottom) * np.linspace(0.02, 1, 14) ** 2
+        ax.contour(*grid, heights, levels=levels, colors="#bbbbbb", linewidths=0.8)
         ax.plot(*path.T, "o-", color=BLUE, ms=3, lw=1)
+        ax.plot(*lowest, "x", color="black")
         ax.set(xlabel="weight of input 1", ylabel="weight of input 2", title=title)
+        ax.set_aspect("equal")
     return axes
 
 
@@ -268,7 +275,7 @@ def schedule_curves(schedules: dict, steps: int, ax):
 def heat_maps(errors, temperatures, weights, axes):
     """Errors by weight and temperature over seeds: their mean, and their spread beside it.
 
-    `errors` has shape (weights, temperatures, seeds), in per cent.
+    `errors` has shape (weights, temperatures, seeds), counts.
 
     >>> _, axes = new_figure(4, 2, columns=2)
     >>> len(heat_maps(np.ones((2, 3, 4)), [1, 2, 4], [0.5, 1], axes)[0].images)
@@ -277,8 +284,8 @@ def heat_maps(errors, temperatures, weights, axes):
     errors = np.asarray(errors)
     for ax, values, title in zip(
         axes,
-        (errors.mean(-1), errors.std(-1)),
-        ("mean errors (%)", "standard deviation"),
+        (errors.mean(-1), errors.std(-1, ddof=1)),
+        ("mean errors", "standard deviation"),
         strict=True,
     ):
         ax.imshow(values, cmap="Blues", aspect="auto", origin="lower")
@@ -295,20 +302,20 @@ def heat_maps(errors, temperatures, weights, axes):
 def errors_by_temperature(temperatures, errors, names, ax):
     """Errors against T, one line a student; the band is one standard deviation over seeds.
 
-    `errors` has shape (students, temperatures, seeds), in per cent.
+    `errors` has shape (students, temperatures, seeds), counts.
 
     >>> _, ax = new_figure(4, 2)
     >>> len(errors_by_temperature([1, 4], np.ones((1, 2, 3)), ["small"], ax).lines)
     1
     """
     for values, name, colour in zip(errors, names, (RED, ORANGE, BLUE), strict=False):
-        mean, spread = values.mean(-1), values.std(-1)
+        mean, spread = values.mean(-1), values.std(-1, ddof=1)
         ax.fill_between(temperatures, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
         ax.semilogx(temperatures, mean, "o-", ms=4, color=colour, label=name)
     ax.set_xticks(temperatures, temperatures)
     ax.minorticks_off()
-    ax.set(xlabel="temperature T", ylabel="errors (%)", ylim=(0, None))
-    ax.legend()
+    ax.set(xlabel="temperature T", ylabel="errors", ylim=(0, None))
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
 
 
@@ -330,7 +337,7 @@ def image_rows(rows: dict) -> Figure:
 def synthetic_amounts(amounts, errors: dict, real, ax):
     """Errors of a student against how many synthetic images were added; mean and spread.
 
-    `errors` maps a kind of data to (amounts, seeds) in per cent; `real` is with all real images.
+    `errors` maps a kind of data to counts (amounts, seeds); `real` is with all real images.
 
     >>> _, ax = new_figure(4, 2)
     >>> len(synthetic_amounts([0, 60], {"MUNGE": np.ones((2, 3))}, np.ones(3), ax).lines)
@@ -338,11 +345,11 @@ def synthetic_amounts(amounts, errors: dict, real, ax):
     """
     places = np.arange(len(amounts))
     for (name, values), colour in zip(errors.items(), (BLUE, ORANGE), strict=False):
-        mean, spread = values.mean(-1), values.std(-1)
+        mean, spread = values.mean(-1), values.std(-1, ddof=1)
         ax.fill_between(places, mean - spread, mean + spread, color=colour, alpha=0.15, lw=0)
         ax.plot(places, mean, "o-", ms=4, color=colour, label=name)
     ax.axhline(np.mean(real), color=GREY, ls="--", lw=1, label="all real images")
     ax.set_xticks(places, [f"{amount:,}" for amount in amounts])
-    ax.set(xlabel="synthetic images beside the real ones", ylabel="errors (%)", ylim=(0, None))
-    ax.legend()
+    ax.set(xlabel="synthetic images beside the real ones", ylabel="errors", ylim=(0, None))
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return ax

@@ -46,7 +46,9 @@ def mnist_rows(result: dict, ax):
     >>> mnist_rows(result, ax).get_xlabel()
     'errors among 10,000 test images'
     """
-    rows = result["rows"] | {"ensemble of the students alone": [result["ensemble"]]}
+    rows = dict(result["rows"])
+    if "ensemble" in result:
+        rows["ensemble of the students alone"] = [result["ensemble"]]
     titles = [title for title in rows if not title.startswith("without")][::-1]
     for y, title in enumerate(titles):
         errors = [run["test"]["errors"] for run in rows[title]]
