@@ -42,7 +42,7 @@ SPEECH = replace(
     lengths=(1,),
     student_epochs=2,
     temperatures=(5.0,),
-    training=speech.Training(every=2, test_every=2, hidden=(8,)),
+    training=speech.Training(every=4, test_every=4, hidden=(8,)),
 )
 CURVE = replace(compression.Settings().quick(), rows=100, member_epochs=2, steps=10, components=5)
 TINY = {

@@ -6,6 +6,7 @@ how that changes; so it is cut into short frames, and each frame becomes its ene
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
@@ -226,18 +227,25 @@ def log_mel(sound, *, coefficients: int = 40) -> np.ndarray:
     >>> features.shape, int(features[50].argmax())  # the filter with its centre nearest to 1,000 Hz
     ((98, 40), 18)
     """
-    from scipy import fft, signal  # as long to load as the rest of this package
+    from scipy import fft  # as long to load as the rest of this package
 
     sound = _checks.real("sound", _checks.finite("sound", _checks.float_array("sound", sound)))
     if sound.ndim != 1:
         raise ValueError(f"sound must have shape (n,), got {sound.shape}")
-    filters = mel_filters(coefficients).astype(sound.dtype)
+    window, filters = _window_and_filters(coefficients, sound.dtype)
     sound = np.pad(sound, (0, max(0, WINDOW - len(sound))))
     frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP]
-    power = (
-        np.abs(fft.rfft(frames * signal.get_window("hann", WINDOW).astype(sound.dtype), FFT)) ** 2
-    )
+    power = np.abs(fft.rfft(frames * window, FFT)) ** 2
     return np.log(power @ filters.T + sound.dtype.type(FLOOR))
+
+
+@functools.cache
+def _window_and_filters(coefficients: int, dtype) -> tuple[np.ndarray, np.ndarray]:
+    """The same for each recording: made anew they are half of the work."""
+    from scipy import signal
+
+    window = signal.get_window("hann", WINDOW).astype(dtype)
+    return window, mel_filters(coefficients).astype(dtype)
 
 
 def with_context(features, *, before: int = 20, after: int = 5, every: int = 1) -> np.ndarray:
