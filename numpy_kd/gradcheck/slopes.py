@@ -102,11 +102,12 @@ class Function:
         """How much of a value is rounding: the fourth differences of values close together.
 
         They hold no curvature once the steps are small; what is left is noise when it no longer
-        shrinks with the steps and changes its sign (Hamming 1962; More and Wild 2011). It has to
-        stay for two steps in a row: at a kink it may stay for one, then it shrinks with the steps.
+        shrinks with the steps and changes its sign (Hamming 1962; More and Wild 2011). The next
+        step has to confirm it: kinks between the points look alike for one step and then shrink,
+        and a few coarse values can lie on a line by chance.
         """
         line = self.sizes * self.rng.choice([-1.0, 1.0], self.x.size)
-        noise, least, stayed = np.inf, max(EPS * abs(self.value), TINY), 0
+        noise, least, stayed = np.inf, max(EPS * abs(self.value), TINY), [0.0]
         for step in 10.0 ** -np.arange(3, 13):
             rows = ([self.real(self.x + s * k * line) for k in range(1, 8)] for s in (step, -step))
             row = next((row for row in rows if np.isfinite(row).all()), None)
@@ -114,13 +115,15 @@ class Function:
                 continue
             fourth, before = np.diff(row, 4), noise
             noise = np.sqrt((fourth**2).mean() / 70)  # 70: the sum of the binomials squared
-            if len(set(row)) < 4:  # steps too small to be seen: the noise of before will do
-                noise = before if np.isfinite(before) else noise
+            stays = before == stayed[-1]
+            if len(set(row)) < (7 if stays else 4):  # steps too small to be seen: as before
+                noise = max(before, stayed[-1]) if np.isfinite(before) else noise
                 break
-            stayed = stayed + 1 if noise > before / 4 and np.ptp(np.sign(fourth)) else 0
-            if stayed == 2 or noise <= 4 * least:
-                noise = max(noise, before) if stayed else noise
+            if max(noise, before) <= 4 * least or (stays and noise > before / 8):
+                noise = max(noise, before)
                 break
+            if noise > before / 4 and np.ptp(np.sign(fourth)):
+                stayed.append(noise)
         return max(noise, least) if np.isfinite(noise) else least
 
     # --- differences ------------------------------------------------------------------------
