@@ -102,10 +102,11 @@ class Function:
         """How much of a value is rounding: the fourth differences of values close together.
 
         They hold no curvature once the steps are small; what is left is noise when it no longer
-        shrinks with the steps and changes its sign (Hamming 1962; More and Wild 2011).
+        shrinks with the steps and changes its sign (Hamming 1962; More and Wild 2011). It has to
+        stay for two steps in a row: at a kink it may stay for one, then it shrinks with the steps.
         """
         line = self.sizes * self.rng.choice([-1.0, 1.0], self.x.size)
-        noise, least = np.inf, max(EPS * abs(self.value), TINY)
+        noise, least, stayed = np.inf, max(EPS * abs(self.value), TINY), 0
         for step in 10.0 ** -np.arange(3, 13):
             rows = ([self.real(self.x + s * k * line) for k in range(1, 8)] for s in (step, -step))
             row = next((row for row in rows if np.isfinite(row).all()), None)
@@ -116,9 +117,9 @@ class Function:
             if len(set(row)) < 4:  # steps too small to be seen: the noise of before will do
                 noise = before if np.isfinite(before) else noise
                 break
-            plateau = noise > before / 4 and np.ptp(np.sign(fourth))
-            if plateau or noise <= 4 * least:
-                noise = max(noise, before) if plateau else noise
+            stayed = stayed + 1 if noise > before / 4 and np.ptp(np.sign(fourth)) else 0
+            if stayed == 2 or noise <= 4 * least:
+                noise = max(noise, before) if stayed else noise
                 break
         return max(noise, least) if np.isfinite(noise) else least
 
