@@ -33,7 +33,7 @@ OPENING = (
     "Open it with `.venv/bin/jupyter lab notebooks` from the project's folder "
     "(the README's first command makes `.venv`)."
 )
-COMPARES_RUNS = "00 04 05 06 07 08 09 10 11 12 14 15".split()  # over seeds
+COMPARES_RUNS = ["00", "04", "05", "06", "07", "08", "09", "10", "11", "12", "14", "15"]
 
 
 def name_of(path: Path) -> str:
