@@ -318,6 +318,32 @@ def test_nobody_has_heard_the_test_nor_what_chooses(speakers, recordings):
     np.testing.assert_allclose(data.train.x.mean(axis=0), 0, atol=1e-4)  # standard by these alone
 
 
+def test_the_length_of_a_member_is_chosen_on_speakers_that_it_has_not_heard(recordings):
+    others = SPEECH.splits[0]
+    data = speech.sound(others, SPEECH.training, recordings)
+    tried = speech.tried_of(SPEECH, others, data)
+    assert [job.apart for job in tried["1"]] == ["anna", "ben"]
+    assert {job.seed for job in tried["1"]}.isdisjoint(
+        job.seed for job in speech.members_of(SPEECH, others, 1)
+    )
+    for job in tried["1"]:
+        less = speech.without(data, job.apart)
+        assert job.apart not in less.speakers and len(less.train.x) == len(less.speakers)
+        assert len(less.held_out.x) == (data.speakers == job.apart).sum()
+        np.testing.assert_allclose(less.train.x.mean(axis=0), 0, atol=1e-4)
+    own = speech.sound(speech.OWN, SPEECH.training, recordings)
+    assert [job.apart for job in speech.tried_of(SPEECH, speech.OWN, own)["1"]] == [None]
+
+
+def test_a_teacher_to_whom_the_rows_are_new_has_none_of_them():
+    teacher = regularisers.teacher_without(CURVES, ONE).rows(14_400)
+    subsets = [run for run in regularisers.students(CURVES, ONE) if run.teacher]
+    asked = {int(row) for run in subsets for row in run.rows(14_400)}
+    assert len(asked) > ONE.rows
+    assert asked.isdisjoint(teacher.tolist()) and len(teacher) + len(asked) == 14_400
+    assert len(regularisers.teacher_of(ONE).rows(14_400)) == 14_400
+
+
 def test_the_table_of_speech(done):
     result = done("speech")[1]
     split = result["splits"]["nicolas and theo"]
