@@ -8,7 +8,7 @@ import sys
 import time
 import wave
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -318,6 +318,32 @@ def test_nobody_has_heard_the_test_nor_what_chooses(speakers, recordings):
     np.testing.assert_allclose(data.train.x.mean(axis=0), 0, atol=1e-4)  # standard by these alone
 
 
+def test_the_length_of_a_member_is_chosen_on_speakers_that_it_has_not_heard(recordings):
+    others = SPEECH.splits[0]
+    data = speech.sound(others, SPEECH.training, recordings)
+    tried = speech.tried_of(SPEECH, others, data)
+    assert [job.apart for job in tried["1"]] == ["anna", "ben"]
+    assert {job.seed for job in tried["1"]}.isdisjoint(
+        job.seed for job in speech.members_of(SPEECH, others, 1)
+    )
+    for job in tried["1"]:
+        less = speech.without(data, job.apart)
+        assert job.apart not in less.speakers and len(less.train.x) == len(less.speakers)
+        assert len(less.held_out.x) == (data.speakers == job.apart).sum()
+        np.testing.assert_allclose(less.train.x.mean(axis=0), 0, atol=1e-4)
+    own = speech.sound(speech.OWN, SPEECH.training, recordings)
+    assert [job.apart for job in speech.tried_of(SPEECH, speech.OWN, own)["1"]] == [None]
+
+
+def test_a_teacher_to_whom_the_rows_are_new_has_none_of_them():
+    teacher = regularisers.teacher_without(CURVES, ONE).rows(14_400)
+    subsets = [run for run in regularisers.students(CURVES, ONE) if run.teacher]
+    asked = {int(row) for run in subsets for row in run.rows(14_400)}
+    assert len(asked) > ONE.rows
+    assert asked.isdisjoint(teacher.tolist()) and len(teacher) + len(asked) == 14_400
+    assert len(regularisers.teacher_of(ONE).rows(14_400)) == 14_400
+
+
 def test_the_table_of_speech(done):
     result = done("speech")[1]
     split = result["splits"]["nicolas and theo"]
@@ -369,3 +395,140 @@ def test_bad_settings_are_named():
         regularisers.Settings(seeds=1)
     with pytest.raises(ValueError, match="temperatures must be a positive finite number"):
         regularisers.Settings(temperatures=(0.0,))
+
+
+# --- the README says what the results say ---------------------------------------------------------
+
+FIGURES = ROOT / "figures"
+
+
+def published(name: str) -> dict:
+    return json.loads((FIGURES / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def spread(values, digits: int = 1, scale: float = 100) -> str:
+    values = scale * np.asarray(values, float)
+    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+
+
+def said(difference: dict) -> str:
+    pairs = sum(difference[key] for key in ("fewer", "equal", "more"))
+    mean = f"{difference['mean']:+.1f}".replace("-", "−")
+    return (
+        f"{mean} ± {difference['standard_error']:.1f} (fewer on {difference['fewer']} of {pairs})"
+    )
+
+
+def rows_of_section_4():
+    found = published("speech")
+    for title, split in found["splits"].items():
+        rows = split["rows"]
+        frames = {name: spread(rows[name]["frames"]) for name in ("member", "labels", "T = 5")}
+        ensemble = f"{100 * rows['ensemble, arithmetic']['frames'][0]:.1f}"
+        yield (
+            f"frames right, %, test: {title}",
+            f"{frames['member']} · {ensemble} · {frames['T = 5']}; labels {frames['labels']}",
+        )
+    for T in ("1", "2", "5", "10"):
+        share = found["all"][f"T = {T}"]
+        each = ", ".join(f"{value:.2f}" for value in share["splits"])
+        yield (
+            f"share of the ensemble's gain, T = {T}",
+            f"{share['mean']:.2f} ± {share['standard_error']:.2f} ({each})",
+        )
+    share = found["all"]["T = 5, as short as a member"]
+    yield (
+        "the same, T = 5, trained no longer than a member",
+        f"{share['mean']:.2f} ± {share['standard_error']:.2f}",
+    )
+    wrong = {"member": [], "ensemble, arithmetic": [], "T = 5": []}
+    for split in found["splits"].values():
+        for name, each in wrong.items():
+            each.append(100 * np.mean(split["rows"][name]["recordings"]) / split["recordings"])
+    yield (
+        "words (recordings) wrong, %, mean over splits",
+        " · ".join(f"{np.mean(each):.1f}" for each in wrong.values()),
+    )
+
+
+def rows_of_section_5():
+    found = published("specialists")
+    seeds, differences = found["seeds"], found["differences"]
+
+    def errors(name):
+        return spread([seed["errors"][name] for seed in seeds], scale=1)
+
+    generalist, team, equal = "generalist", "with 20 specialists", "6 generalists"
+    inside = [
+        f"{100 * np.mean([seed['conditional'][who] for seed in seeds]):.1f}"
+        for who in ("generalist", "specialists")
+    ]
+    yield "among the classes of a set, % right", " → ".join(inside)
+    yield (
+        "all classes: generalist → with specialists",
+        f"{errors(generalist)} → {errors(team)} errors",
+    )
+    yield (
+        "specialists − the generalist trained on for as long",
+        said(differences[f"{team} - {generalist} trained on"]),
+    )
+    yield "specialists − an ensemble that costs as much", said(differences[f"{team} - {equal}"])
+    cover = specialists.cover(seeds)
+    changes = ", ".join(f"{cover[k]['change']:+.1f}".replace("-", "−") for k in range(1, 10))
+    yield "change of right answers, %, with 1 to 9 covering specialists", changes
+    for width in (24, 64):
+        yield (
+            f"distilled back into {width} units − labels alone",
+            said(differences[f"{width}, distilled - {width}, labels"]),
+        )
+
+
+def rows_of_section_6():
+    for name, found in published("regularisers")["sets"].items():
+        teacher, chosen = found["teacher"], found["chosen"]
+        ends = [curve["test"][-1]["accuracy"] for curve in found["curves"][chosen]]
+        stopped = [point["accuracy"] for point in found["stopped"]]
+        yield (
+            f"{name}: all of the data · 3 % hard, stopped early · 3 % soft",
+            f"{100 * teacher['test']['accuracy']:.1f} · {spread(stopped)} · {spread(ends)} ({chosen})",
+        )
+        yield f"{name}: share of the gap recovered, %", spread(found["recovered"][chosen], 0)
+
+
+def rows_of_2006():
+    found = published("compression")
+    for pair in ("MUNGE - NBE", "NBE - RANDOM"):
+        each = [f"{pair}, {amount}" for amount in (1, 5, 25)]
+        yield (
+            f"{pair.replace('-', '−')}, 1, 5 and 25 synthetic rows for each real one",
+            "; ".join(said(found["differences"][one]) for one in each),
+        )
+    errors = [
+        spread([seed["errors"][name] for seed in found["seeds"]], 0, scale=1)
+        for name in ("the ensemble", "MUNGE, 25", "student, labels")
+    ]
+    yield "errors: ensemble · student, MUNGE · student, labels", " · ".join(errors)
+    large, small = found["sizes"].values()
+    yield (
+        "parameters: ensemble · student",
+        f"{large['parameters']:,} · {small['parameters']:,}",
+    )
+
+
+@pytest.mark.parametrize("rows", [rows_of_section_5, rows_of_section_6, rows_of_2006])
+def test_the_readme_says_what_the_results_say(rows):
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    table = {row[0]: row[2] for row in cells if len(row) == 4}
+    for what, here in rows():
+        assert table.get(what) == here, what
+
+
+@pytest.mark.parametrize("name", ["regularisers", "compression"])
+def test_a_published_result_is_of_the_table_as_it_is_and_has_its_picture(name):
+    table, _ = TINY[name]
+    result = published(name)
+    settings = json.loads(json.dumps(asdict(table.Settings())))
+    assert result["settings"] == settings
+    assert (FIGURES / f"{name}.png").stat().st_size > 20_000
+    assert list(table.table(result))

@@ -293,3 +293,21 @@ def test_the_real_recordings_are_the_published_ones():
     assert len(recordings.waves) == 3000
     assert len(set(recordings.speakers.tolist())) == 6
     assert {len(sound) for sound in recordings.waves} >= {1148, 18262}
+
+
+def test_a_microphone_makes_no_difference_to_centred_frames():
+    """A filter on the whole sound is a constant for each band, but for what is near the floor."""
+    rng = np.random.default_rng(0)
+    sound = rng.normal(size=4000)
+    muffled = np.convolve(sound, [1.0, 0.3], mode="same")  # short beside a window
+    two = [
+        speech.Recordings([wave], np.array([3]), np.array(["anna"]), np.array([0]))
+        for wave in (sound, muffled)
+    ]
+    for centred, worst in ((False, 0.4), (True, 0.1)):
+        one, other = (speech.spoken_frames(r, centred=centred).x for r in two)
+        error = np.sqrt(((one - other) ** 2).mean())
+        assert (error > worst) != centred, (centred, error)
+    plain = speech.log_mel(sound)
+    expected = speech.with_context(plain - plain.mean(axis=0))
+    np.testing.assert_allclose(speech.spoken_frames(two[0], centred=True).x, expected, atol=1e-12)

@@ -303,8 +303,14 @@ class Frames(NamedTuple):
     recording: np.ndarray
 
 
-def spoken_frames(recordings: Recordings, *, every: int = 1, per_digit: int = 3) -> Frames:
+def spoken_frames(
+    recordings: Recordings, *, every: int = 1, per_digit: int = 3, centred: bool = False
+) -> Frames:
     """What a network learns from: every k-th frame with its context, and its state.
+
+    What microphone and room do to a sound is a factor for each pitch, and so a constant added to
+    each feature of all frames. Where `centred` the mean over a recording is taken away from it, and
+    the constant with it: speakers become more alike (mean normalisation: Atal 1974).
 
     Parameters: `recordings` from `load_spoken_digits`; `every` k; `per_digit` as in `states`.
     Returns: `Frames`; `recording` counts those given from 0. Raises `ValueError` for none.
@@ -318,7 +324,10 @@ def spoken_frames(recordings: Recordings, *, every: int = 1, per_digit: int = 3)
     if not recordings.waves:
         raise ValueError("recordings must be at least one, got none")
     every = _checks.count("every", every)
+    centred = _checks.flag("centred", centred)
     features = [log_mel(sound) for sound in recordings.waves]
+    if centred:
+        features = [rows - rows.mean(axis=0) for rows in features]
     x = [with_context(rows, every=every) for rows in features]
     wanted = [
         states(len(rows), digit, per_digit=per_digit)[::every]

@@ -46,7 +46,7 @@ class Training:
     (64, 64)
     """
 
-    every: int = 4  # every 4th frame is learnt from
+    every: int = 6  # every 6th frame is learnt from
     test_every: int = 3
     hidden: tuple[int, ...] = (64, 64)
     rate: float = 0.001  # of Adam at the start; it falls to 0 along a cosine
@@ -77,6 +77,7 @@ class Settings:
     lengths: tuple[int, ...] = (5, 20)  # epochs of a member: one is chosen for each split
     student_epochs: int = 60
     temperatures: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0)
+    short: tuple[float, ...] = (5.0,)  # with these also for no longer than a member
     training: Training = Training()
 
     def __post_init__(self):
@@ -128,10 +129,11 @@ def sound(speakers: tuple[str, ...], how: Training, source: str | None) -> Sound
     test = np.isin(recordings.speakers, speakers) if speakers else recordings.indices < 5
     late = recordings.indices >= 45
     learnt, tested = recordings.take(~test & ~late), recordings.take(test)
+    frames = functools.partial(spoken_frames, per_digit=PER_DIGIT, centred=True)
     parts = [
-        spoken_frames(learnt, every=every, per_digit=PER_DIGIT),
-        spoken_frames(recordings.take(~test & late), every=every, per_digit=PER_DIGIT),
-        spoken_frames(tested, every=how.test_every, per_digit=PER_DIGIT),
+        frames(learnt, every=every),
+        frames(recordings.take(~test & late), every=every),
+        frames(tested, every=how.test_every),
     ]
     scaler = StandardScaler().fit(parts[0].x)
     train, held_out, judged = (part._replace(x=scaler.transform(part.x)) for part in parts)
@@ -328,7 +330,8 @@ def students_of(s: Settings, speakers: tuple[str, ...], epochs: int) -> dict[str
     for T in s.temperatures:
         taught = {"temperature": T, "teacher": ensemble}
         rows[f"T = {T:g}"] = row(f"T{T:g}", s.student_epochs, **taught)
-        rows[f"T = {T:g}, as short as a member"] = row(f"T{T:g}-short", epochs, **taught)
+        if T in s.short:
+            rows[f"T = {T:g}, as short as a member"] = row(f"T{T:g}-short", epochs, **taught)
     return rows
 
 

@@ -57,7 +57,7 @@ def regularisers(result: dict) -> Figure:
             for measure, ax in zip(("accuracy", "cross_entropy"), row, strict=True):
                 small_data_curves(found, measure, ax)
             row[0].set_title(f"{name}: {found['rows']['students']:,} rows")
-        axes[0, 1].legend(fontsize=8)
+        axes[0, 0].legend(fontsize=8, loc="lower right")
     return figure
 
 
