@@ -220,21 +220,25 @@ def _choices(s: Settings, workers: Workers) -> dict:
 
     Every row has the same search of its learning rate, by networks of one seed.
     """
-    searches: dict[str, Callable[[float], Job]] = {}
     first = dict(s.rates)
-    for row in first:
-        searches[row] = lambda rate, row=row: trial(s, row, rate, name=f"trial-{row}-{rate:g}")
+    searches = {row: _trial_at(s, row, row) for row in first}
     points = zip(s.sweep_hidden, s.sweep_epochs, s.sweep_rates, strict=True)
     for hidden, epochs, rates in points:
         for T in s.sweep_temperatures:
-            name = _point(hidden, T)
+            name, how = _point(hidden, T), soft_targets(T) | {"hidden": hidden}
             first[name] = rates
-            how = soft_targets(T) | {"hidden": hidden}
-            searches[name] = lambda rate, name=name, epochs=epochs, how=how: trial(
-                s, "student distilled", rate, epochs, name=f"trial-{name}-{rate:g}", **how
-            )
+            searches[name] = _trial_at(s, "student distilled", name, epochs, **how)
     trials = _searched(workers, searches, first, s.extensions)
     return _refined(s, workers, trials)
+
+
+def _trial_at(s: Settings, row: str, name: str, epochs: int = 0, **how) -> Callable[[float], Job]:
+    """The trial of a learning rate."""
+
+    def at(rate: float) -> Job:
+        return trial(s, row, rate, epochs, name=f"trial-{name}-{rate:g}", **how)
+
+    return at
 
 
 def _searched(workers: Workers, searches: dict, first: dict, extensions: int) -> dict:

@@ -240,7 +240,7 @@ def team_of(s: Settings, data: Split, generalist: MLP, seed: int, kind: str = DU
     p = softmax(generalist.logits(data.x_train).astype(np.float64))
     sets = confusable_sets(prediction_covariance(p), s.sets, s.size, rng=stream(seed, SETS))
     examples = s.examples * (s.longer if kind == LONGER else 1)
-    specialists = []
+    specialists: list[Any] = []
     for m, classes in enumerate(sets):
         how = training(s, examples, 1, s.specialist_rate) | {"rng": stream(seed, SPECIALIST, m)}
         if kind == FULL:
@@ -268,7 +268,7 @@ def full_specialist(
     rows, share = half_of_set(data.labels_train, classes, examples, rng=rng)
     x, labels = data.x_train[rows], data.labels_train[rows]
     inside, network = np.isin(labels, classes), generalist.copy()
-    weights = {"soft_weight": 1.0, "hard_weight": 1.0, "labelled": inside}
+    weights: dict[str, Any] = {"soft_weight": 1.0, "hard_weight": 1.0, "labelled": inside}
     distill(network, generalist.logits(x), x, labels, rng=rng, **weights, **training)
     network.layers[-1].b[classes] -= np.log((1 - share) / share)
     return network
@@ -336,7 +336,7 @@ def _tried(s: Settings, seed: int) -> dict:
     data = letters(s.held_out)
     generalist = on_labels(s, data, s.hidden, seed, GENERALIST)
     kinds = sorted({r.team for r in s.recipes})
-    teams = {kind: team_of(s, data, generalist, seed, kind) for kind in kinds}
+    teams: dict[str, Any] = {kind: team_of(s, data, generalist, seed, kind) for kind in kinds}
     errors: list[list[int]] = [[] for _ in s.students]
     for recipe in s.recipes:
         taught = lesson(data, teams[recipe.team], recipe.copies, seed)
@@ -352,7 +352,7 @@ def _measured(s: Settings, seed: int, recipes: tuple[Recipe, ...]) -> dict:
     generalist, ensemble = members[0], Ensemble(members)
     count = functools.partial(_errors, data=data)
     kinds = sorted({DUSTBIN, FULL} | {recipe.team for recipe in recipes})
-    teams = {kind: team_of(s, data, generalist, seed, kind) for kind in kinds}
+    teams: dict[str, Any] = {kind: team_of(s, data, generalist, seed, kind) for kind in kinds}
     team = teams[DUSTBIN]
 
     def of(specialists, **how):

@@ -201,7 +201,7 @@ class Network:
             fit(network, x, labels, loss=cross_entropy_loss, **of_fit)
         else:
             T = self.temperature
-            weights = {"soft_weight": 1.0, "hard_weight": how.hard_weight}
+            weights: dict[str, Any] = {"soft_weight": 1.0, "hard_weight": how.hard_weight}
             soft = teacher.logits(x, temperature=T)
             distill(network, soft, x, labels, temperature=T, **weights, **of_fit)
         return network
