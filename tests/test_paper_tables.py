@@ -524,7 +524,7 @@ def test_the_readme_says_what_the_results_say(rows):
         assert table.get(what) == here, what
 
 
-@pytest.mark.parametrize("name", ["regularisers", "compression"])
+@pytest.mark.parametrize("name", ["specialists", "regularisers", "compression"])
 def test_a_published_result_is_of_the_table_as_it_is_and_has_its_picture(name):
     table, _ = TINY[name]
     result = published(name)

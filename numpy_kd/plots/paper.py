@@ -107,7 +107,7 @@ def specialists(result: dict) -> Figure:
         for y, title in enumerate(titles):
             errors = [seed["errors"][title] for seed in seeds]
             student = title.endswith((", labels", ", distilled", ", by the ensemble"))
-            colour = GREEN if student else BLUE if "specialist" in title else GREY
+            colour = GREEN if student else GREY if "generalist" in title else BLUE
             rows.scatter(errors, [y] * len(errors), color=colour, s=18, alpha=0.8)
         rows.set_yticks(range(len(titles)), titles, fontsize=8)
         rows.grid(axis="x", alpha=0.25)
