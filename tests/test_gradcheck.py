@@ -536,7 +536,62 @@ def test_f_insists_on_a_symmetric_matrix():
             assert check_gradient(f, A, wrong, rng=seed).verdict == "wrong"
             report = check_gradient(f, A, right, rng=seed)
             assert report.verdict == "ok"
-            assert "insists on a symmetric x" in str(report)
+            assert "takes x for symmetric" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("f", "slope"),
+    [
+        (lambda A: (np.log(np.linalg.eigvalsh(A)) ** 2).sum(), lambda w: 2 * np.log(w) / w),
+        (lambda A: np.linalg.eigvalsh(A, UPLO="U")[:2].sum(), lambda w: w < w[2]),
+        (lambda A: 2 * np.log(np.diag(np.linalg.cholesky(A))).sum(), lambda w: 1 / w),
+    ],
+)
+def test_f_reads_one_triangle_of_a_symmetric_matrix(f, slope):
+    for seed in SEEDS:
+        A = np.cov(np.random.default_rng(seed).normal(size=(4, 30)))
+        w, U = np.linalg.eigh(A)
+        right = (U * slope(w)) @ U.T
+        wrong = [2 * right - np.diag(np.diag(right)), right + 0.01 * np.eye(4), right * 1.01]
+        assert verdicts(f, A, right, wrong, rng=seed) == ["ok"] + ["wrong"] * 3
+
+
+def test_a_difference_below_the_rounding_of_its_terms():
+    """`q - 1` is 0 where q is 1 to all digits, and the slope is -1e-26."""
+    softmax = lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    for seed in SEEDS:
+        z = np.array([[60.0, 0, -60], [5, 3, -40], [0.3, 80, -10]])
+        z += np.random.default_rng(seed).normal(size=z.shape)
+        right = softmax(z) - np.eye(3)[[0, 2, 1]]
+        cost = lambda z: -np.log(softmax(z)[np.arange(3), [0, 2, 1]]).sum()
+        one = right.copy()
+        one[0, 0] = 1e-14
+        assert verdicts(cost, z, right, [one, softmax(z), -right], rng=seed) == [
+            "ok",
+            "wrong",
+            "wrong",
+            "wrong",
+        ]
+        x = z[:, 0]  # two more: a logistic cost far out, and a saturated tanh
+        q = 1 / (1 + np.exp(-x))
+        logistic = lambda x: np.log1p(np.exp(-x)).sum()
+        assert verdicts(logistic, x, q - 1, [q, 1 - q], rng=seed) == ["ok", "wrong", "wrong"]
+        t = np.tanh(x)
+        assert verdicts(lambda x: np.tanh(x).sum(), x, 1 - t**2, [1 - t], rng=seed) == [
+            "ok",
+            "wrong",
+        ]
+
+
+def test_a_backward_pass_of_one_number():
+    x = np.array([1.0, -2.0])
+    for forward in (lambda x: (x**2).sum(), lambda x: float((x**2).sum())):
+        assert check_backward(forward, lambda dy: 2 * x * dy, x)
+        assert check_backward(forward, lambda dy: 3 * x * dy, x).verdict == "wrong"
+    cached = lambda x: ((x**2).sum(), x)
+    assert check_backward(cached, lambda dy, x: 2 * x * dy, x)
+    ignored = check_backward(cached, lambda dy, x: 2 * x, x)
+    assert ignored.verdict == "wrong"
 
 
 def test_f_that_gives_nothing_nearby():

@@ -149,7 +149,7 @@ def check_gradient(
         return _second_order(f, params, gradient, options)
     if gradient is None or callable(gradient):
         value = _value(f(params.unpack(params.flat)))
-        if np.size(value) != 1 and callable(gradient):
+        if callable(gradient) and (np.size(value) != 1 or _takes(gradient, 1) == 2):
             return _backward(f, gradient, params, options)
     if gradient is None:
         if not isinstance(f(params.unpack(params.flat)), tuple):
@@ -166,7 +166,7 @@ def check_backward(
     `dy` is drawn at random: with ones, the softmax's gradient is 0 and any multiple of it passes.
     Before that, a backward pass fed zeros must give zeros, and be linear in what it is fed.
 
-    Parameters: `forward` takes `x` to an array, or to (array, cache); `backward` the gradient by
+    Parameters: `forward` takes `x` to an array or one number, or to (array, cache); `backward` the gradient by
     that output, and the cache where there is one, to the gradient by `x`. It is always called
     after `forward(x)`, so that it may remember. `x`, and the others, as in `check_gradient`.
 
@@ -258,7 +258,7 @@ def _check(f, params, gradient, *, level, method, tolerance, scale, context, cau
         report = replace(report, kinks=tuple(comparison.kinks))
     if any(not np.array_equal(context[k], v, equal_nan=True) for k, v in before.items()):
         problems.append(Problem("input written to", "an array of the context was changed"))
-    said = [f"f insists on a symmetric {name}: G + G.T is what is checked" for name in f.names]
+    said = [f"f takes {name} for symmetric: G + G.T is what is checked" for name in f.names]
     digits = np.log10(abs(function.value)) - np.log10(function.noise) if function.value else 16
     if function.method == "richardson" and 4 < digits < 9:
         said.append(f"f is exact to about {digits:.0f} digits: float32 inside?")
@@ -322,16 +322,22 @@ def _linear_map(of: Callable, f, params: Parameters, draw, options, context) -> 
     return replace(report, problems=(*report.problems, *problems))
 
 
+def _takes(function: Callable, unknown: int) -> int:
+    """How many arguments a function must be given."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some built-in functions tell nothing
+        return unknown
+    positional = (p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+    return sum(p.default is p.empty for p in positional)
+
+
 def _backward(f, gradient, params: Parameters, options) -> GradientReport:
     """A backward pass, by random cotangents."""
-    try:
-        two = len(inspect.signature(gradient).parameters) > 1
-    except (TypeError, ValueError):  # some built-in functions tell nothing
-        two = True
     after = lambda x, dy: (f(x), gradient(dy))[1]  # it may remember what f saw
     shape = np.shape(_value(f(params.unpack(params.flat))))
     draw = options["rng"].standard_normal((2, *shape))
-    way = gradient if two else after
+    way = gradient if _takes(gradient, 2) == 2 else after
     return _linear_map(way, lambda x: _value(f(x)), params, draw, options, {"dy": draw[0]})
 
 

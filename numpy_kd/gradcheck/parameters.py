@@ -72,10 +72,6 @@ class Parameters:
         dtypes = (array.dtype for array in arrays.values())
         return flat, misfits, max(dtypes, key=lambda dtype: np.finfo(dtype).eps)
 
-    def block_of(self, i: int) -> str:
-        """The name of the block that holds an entry of the flat vector."""
-        return next(n for n, (where, _) in self.blocks.items() if where.start <= i < where.stop)
-
 
 def located(name: str, i: int, shape) -> str:
     """An entry of a block by its name and index.

@@ -80,10 +80,14 @@ def of_the_numbers(given, misfits, params: Parameters) -> list[Problem]:
 
 
 class Symmetric:
-    """The square blocks that `f` insists on finding symmetric; false where there is none.
+    """The square blocks that `f` takes for symmetric; false where there is none.
+
+    It refuses another matrix, or reads but one triangle, as LAPACK does (`eigvalsh`, `cholesky`).
 
     >>> f = lambda A: np.trace(A @ A) if np.array_equal(A, A.T) else np.nan
     >>> Symmetric(f, Parameters(np.eye(2))).names
+    ['x']
+    >>> Symmetric(lambda A: np.linalg.eigvalsh(A)[0], Parameters(np.eye(2) + 0.1)).names
     ['x']
     """
 
@@ -92,10 +96,16 @@ class Symmetric:
         for name, (where, shape) in params.blocks.items():
             block = params.flat[where].reshape(shape)
             if shape == shape[::-1] and len(shape) == 2 < block.size and (block == block.T).all():
-                moved = params.flat.copy()
-                moved[where.start + 1] += 1e-3 * np.abs(block).max()
+                values, step = [_value(f, params, params.flat)], 1e-3 * np.abs(block).max()
+                for triangle in (np.triu(np.ones(shape), 1), np.tril(np.ones(shape), -1)):
+                    moved = params.flat.copy()
+                    moved[where] += step * triangle.ravel()
+                    values.append(_value(f, params, moved))
+                here, upper, lower = values
                 self.names.append(name)
-                if not _refuses(f, params, moved) or _refuses(f, params, self.mean(moved)):
+                half = (here == upper) != (here == lower) and np.triu(block, 1).any()
+                refused = np.isnan(upper) and not np.isnan(_value(f, params, self.mean(moved)))
+                if not (half or refused):
                     self.names.remove(name)
 
     def mean(self, flat):
@@ -112,13 +122,15 @@ class Symmetric:
         return self.f(self.params.unpack(self.mean(flat)) if self.names else x)
 
 
-def _refuses(f, params: Parameters, flat) -> bool:
+def _value(f, params: Parameters, flat) -> float:
+    """The value of `f`, NaN where it refuses the point."""
     try:
         with np.errstate(all="ignore"):
             value = f(params.unpack(flat))
-        return not np.isfinite(value[0] if isinstance(value, tuple) else value).all()
+        value = float(np.real(value[0] if isinstance(value, tuple) else value))
+        return value if np.isfinite(value) else np.nan
     except Exception:  # noqa: BLE001 (whatever f says to a point off its domain)
-        return True
+        return np.nan
 
 
 def of_the_backward_pass(fed: Callable, dy, other, tolerance=1e-9) -> list[Problem]:
