@@ -1380,7 +1380,7 @@ def test_the_package_needs_numpy_alone():
 
 
 def test_every_mistake_is_detected_and_named():
-    causes = gradient_scores.score_causes(problems=5, pairs=1)  # 20 and 20 by the command
+    causes = dict(gradient_scores.score_causes(problems=5, pairs=1))  # 20 and 20 by the command
     total = gradient_scores.totals(causes)
     assert total["detected"] == 1.0
     assert total["named"] >= 0.98
