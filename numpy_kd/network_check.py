@@ -259,10 +259,8 @@ def _own_blocks(run: _Run, i: int, x) -> dict:
 
 def _slope(run: _Run, i: int, x):
     """The slope at each entry of `x` of a layer that works entry by entry, else None."""
-    slope, u = (
-        _layer(run, i, x + 1j * STEP).imag / STEP,
-        np.linspace(-1, 2, x.size).reshape(x.shape),
-    )
+    slope = _layer(run, i, x + 1j * STEP).imag / STEP
+    u = np.linspace(-1, 2, x.size).reshape(x.shape)
     if slope.shape != x.shape:
         return None
     return slope if np.allclose(_layer(run, i, x + 1j * STEP * u).imag / STEP, u * slope) else None

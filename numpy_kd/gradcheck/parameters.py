@@ -56,10 +56,7 @@ class Parameters:
             got = "None" if given is None else f"a {type(given).__name__}"
             raise ValueError(f"{what} must be {needed} like {self.name}, got {got}")
         leaves = dict(_leaves(given, "" if self.tree else self.name))
-        missing, unknown = (
-            sorted(set(self.leaves) - set(leaves)),
-            sorted(set(leaves) - set(self.leaves)),
-        )
+        missing, unknown = sorted(self.leaves.keys() - leaves), sorted(leaves.keys() - self.leaves)
         if missing or unknown:
             raise ValueError(
                 f"{what} must have the entries of {self.name}, {list(self.leaves)}; "
