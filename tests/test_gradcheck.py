@@ -227,7 +227,7 @@ def test_a_small_term_that_is_not_analytic_is_not_lost():
 
 def test_a_small_term_among_many_entries():
     for seed in SEEDS:
-        w = np.random.default_rng(seed).normal(size=300)
+        w = np.random.default_rng(seed).normal(size=100)
         f = lambda w: (w**2).sum() + 1e-6 * np.abs(w).sum()
         for level in ("full", "quick"):
             seen = verdicts(f, w, 2 * w + 1e-6 * np.sign(w), [2 * w], rng=seed, level=level)
@@ -264,7 +264,7 @@ def test_units(name, how):
     x = np.array(x)
     right = gradient(x)
     wrong = [right * np.where(np.arange(len(x)) == i, 1.01, 1) for i in range(len(x))]
-    for seed in range(5):
+    for seed in SEEDS:
         seen = verdicts(how(f), x, right, [*wrong, -right], rng=seed)
         assert seen == ["ok"] + ["wrong"] * (len(x) + 1)
 
@@ -527,11 +527,8 @@ def test_f_insists_on_a_symmetric_matrix():
             return np.trace(A @ A @ A)
 
         v = np.linalg.eigh(A)[1][:, -1]
-        for f, right in (
-            (determinant, np.linalg.inv(A)),
-            (eigenvalue, np.outer(v, v)),
-            (trace, 3 * A @ A),
-        ):
+        known = (determinant, np.linalg.inv(A)), (eigenvalue, np.outer(v, v)), (trace, 3 * A @ A)
+        for f, right in known if seed < 5 else known[seed % 3 :][:1]:
             wrong = (2 * right, -right, right + np.eye(4))[seed % 3]
             assert check_gradient(f, A, wrong, rng=seed).verdict == "wrong"
             report = check_gradient(f, A, right, rng=seed)
@@ -1122,7 +1119,7 @@ def test_only_what_was_checked_is_said():
 def test_a_fresh_batch_normalisation_hides_nothing():
     """Its gamma is 1, so that a gradient without gamma has the right numbers there."""
     for seed in SEEDS:
-        mlp = MLP((6, 8, 7, 3), "tanh", batch_norm=True, dtype=np.float64, seed=seed)
+        mlp = MLP((6, 4, 3), "tanh", batch_norm=True, dtype=np.float64, seed=seed)
         x = np.random.default_rng(seed).normal(size=(9, 6))
         loss = lambda z: kd.cross_entropy_loss(z, np.arange(9) % 3)
         report = check_network(mlp, x, loss, rng=seed)
@@ -1413,7 +1410,7 @@ def test_the_benchmarks_print_their_tables():
     command = [sys.executable, "tests/benchmarks/gradient_check.py", "--scores", "--few"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     assert "100.00% detected" in run.stdout
-    assert "located in 2 of 2 seeds" in run.stdout
+    assert "located in 1 of 1 seeds" in run.stdout
 
 
 def test_the_figure_has_its_numbers():

@@ -158,6 +158,7 @@ class Function:
             t = (x[indices[0]] - self.x[indices[0]]) / amounts[0]
         return (abs(t), self.real(x)) if t else (1.0, np.nan)
 
+    @np.errstate(invalid="ignore", over="ignore")
     def _read(self, values, steps) -> np.ndarray:
         """The best window of each ladder: (2, n, k) values and steps, to the right and the left."""
         right, left = (values[0] - self.value) / steps[0], (self.value - values[1]) / steps[1]
@@ -297,18 +298,17 @@ def _windows(slope, jump, powers, jump_powers, noise) -> np.ndarray:
     """The best window of a ladder: (n, k) slopes and jumps, and the powers of h in their errors."""
     n, best, raw = np.arange(len(slope)), np.zeros((3, len(slope))), jump
     best[1] = np.inf
-    with np.errstate(invalid="ignore", over="ignore"):
-        for m, (power, jump_power) in enumerate(zip(powers, jump_powers, strict=True), 1):
-            if slope.shape[1] < 2:
-                break
-            coarse, fine = slope[:, :-1], slope[:, 1:]
-            slope = fine + (fine - coarse) / (RATIO**power - 1)
-            jump = jump[:, 1:] + (jump[:, 1:] - jump[:, :-1]) / (RATIO**jump_power - 1)
-            smooth = np.maximum(np.abs(slope - coarse), np.abs(slope - fine)) + noise[:, m:]
-            error = smooth + np.abs(jump) / 2
-            error = np.where(np.isfinite(error), error, np.inf)
-            stays = np.abs(jump) > np.maximum(CERTAIN * smooth, np.abs(raw[:, m:]) / 2)
-            seen = np.where(stays, jump, 0.0)
-            found = np.array([slope, error, seen])[:, n, error.argmin(axis=1)]
-            best = np.where(found[1] < best[1], found, best)
+    for m, (power, jump_power) in enumerate(zip(powers, jump_powers, strict=True), 1):
+        if slope.shape[1] < 2:
+            break
+        coarse, fine = slope[:, :-1], slope[:, 1:]
+        slope = fine + (fine - coarse) / (RATIO**power - 1)
+        jump = jump[:, 1:] + (jump[:, 1:] - jump[:, :-1]) / (RATIO**jump_power - 1)
+        smooth = np.maximum(np.abs(slope - coarse), np.abs(slope - fine)) + noise[:, m:]
+        error = smooth + np.abs(jump) / 2
+        error = np.where(np.isfinite(error), error, np.inf)
+        stays = np.abs(jump) > np.maximum(CERTAIN * smooth, np.abs(raw[:, m:]) / 2)
+        seen = np.where(stays, jump, 0.0)
+        found = np.array([slope, error, seen])[:, n, error.argmin(axis=1)]
+        best = np.where(found[1] < best[1], found, best)
     return best

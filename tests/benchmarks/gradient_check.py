@@ -442,7 +442,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "figures", metavar="DIR")
     options = parser.parse_args()
     if options.scores:
-        few = gradient_scores.Settings(problems=2, pairs=1, networks=20, seeds=2)
+        few = gradient_scores.Settings(problems=1, pairs=0, networks=5, seeds=1)
         for text in gradient_scores.run(few if options.few else None):
             print(text, flush=True)
         return
