@@ -101,7 +101,7 @@ def since2015(result: dict) -> Figure:
     axes[1].axvline(np.mean(result["costs"][KL]["errors"]), color=BLUE, lw=0.8, ls=":")
     axes[1].set_xlabel(f"errors of {result['test_images']:,} test images")
     axes[1].set_title("One KL: views, answers, top k, teachers")
-    _beyond_the_edge(beside, axes[1], 2.2 * max(map(np.mean, _errors_of(result["costs"]))))
+    _beyond_the_edge(beside, axes[1], 2.2 * float(max(map(np.mean, _errors_of(result["costs"])))))
     if mnist:
         costs_and_views(mnist, axes[2])
         axes[2].set_title("MNIST, 784-300-300-10")
