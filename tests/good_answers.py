@@ -264,6 +264,71 @@ def repaired_10(logits, first_teacher, second_teacher, share, temperature):
     return temperature**2 * value, temperature**2 * gradient
 
 
+# --- regularisers and specialists ---------------------------------------------------------------
+
+
+def overfitting(test_cross_entropy):
+    best, rise = [], []
+    for curve in test_cross_entropy:
+        lowest = min(curve)
+        best.append(list(curve).index(lowest))
+        rise.append(curve[-1] - lowest)
+    return np.array(best), np.array(rise)
+
+
+def recovered_share(hard, soft, full):
+    shares = 1 - (full - soft) / (full - hard)
+    K = len(shares)
+    mean = sum(shares) / K
+    return mean, math.sqrt(sum((shares - mean) ** 2) / (K * (K - 1)))
+
+
+def distance_from_labels(teacher_logits, labels, temperature):
+    p = softmax(teacher_logits, temperature)
+    label = one_hot(labels, p.shape[1]).astype(bool)
+    return (1 - p[label].sum() / len(p) + p[~label].sum() / len(p)) / 2
+
+
+def confusion_covariance(p):
+    covariance = np.cov(p, rowvar=False, bias=True).astype(p.dtype)
+    for i in range(p.shape[1]):
+        covariance[i, i] = max(np.delete(covariance[:, i], i))
+    return covariance
+
+
+def k_means_step(points, centres):
+    squared = (points**2).sum(axis=1, keepdims=True) - 2 * points @ centres.T
+    nearest = (squared + (centres**2).sum(axis=1)).argmin(axis=1)
+    belongs = one_hot(nearest, len(centres)).astype(points.dtype)
+    return belongs.T @ points / belongs.sum(axis=0)[:, None]
+
+
+def dustbin_correction(logits, share):
+    p = softmax(logits)
+    weights = np.full(
+        p.shape[1], share / 0.5, p.dtype
+    )  # how often in the data, how often in halves
+    weights[-1] = (1 - share) / 0.5
+    weighted = p * weights
+    return weighted / weighted.sum(axis=1, keepdims=True)
+
+
+def combined_with_one(p, specialist, classes):
+    inside = np.zeros_like(p)
+    inside[:, classes] = specialist[:, :-1]
+    rest = p.copy()
+    rest[:, classes] = 0
+    return (p + inside + rest / rest.sum(axis=1, keepdims=True) * specialist[:, -1:]) / 2
+
+
+def one_round(q, p, named, dustbins, outside):
+    total = p + named
+    for m in range(len(outside)):
+        hidden = q * outside[m]
+        total = total + dustbins[:, [m]] * hidden / hidden.sum(axis=1, keepdims=True)
+    return total / (1 + len(outside))
+
+
 # --- since 2015 ---------------------------------------------------------------------------------
 
 

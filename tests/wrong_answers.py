@@ -136,6 +136,30 @@ def rows(x):
     return x.mean(axis=-1, keepdims=True)
 
 
+def covariance_with(p, diagonal):
+    covariance = good.confusion_covariance(p)
+    for i in range(len(covariance)):
+        covariance[i, i] = diagonal(np.delete(covariance[:, i], i))
+    return covariance
+
+
+def farthest_centres(x, c):
+    farthest = ((x[:, None] - c) ** 2).sum(-1).argmax(1)
+    own = [x[farthest == k] for k in range(len(c))]
+    return np.stack([o.mean(axis=0) if len(o) else centre for o, centre in zip(own, c)])
+
+
+def with_dustbin_logit(z, amount):
+    return softmax(z + amount * (np.arange(z.shape[1]) == z.shape[1] - 1).astype(z.dtype))
+
+
+def scaled_to_the_set(p, specialist, classes):
+    """A specialist that says what it says of its set, as often as the generalist finds it."""
+    share = p[:, classes].sum(axis=1, keepdims=True)
+    inside = specialist[:, :-1] / specialist[:, :-1].sum(axis=1, keepdims=True)
+    return np.column_stack([share * inside, 1 - share])
+
+
 def manhattan(x):
     d = np.abs(x[:, None] - x[None]).sum(axis=-1)
     np.fill_diagonal(d, np.inf)
@@ -933,6 +957,160 @@ WRONG = (
         lambda x, p, s, rng: np.where(
             rng.random(x.shape) < p, (x + x[good.nearest_neighbours(x)]) / 2, x
         ),
+    ),
+    # sheets 10 and 12
+    Wrong(
+        "overfitting",
+        "the largest value's epoch",
+        lambda c: (c.argmax(axis=1), good.overfitting(c)[1]),
+    ),
+    Wrong(
+        "overfitting",
+        "two epochs late",
+        lambda c: (good.overfitting(c)[0] + 2, good.overfitting(c)[1]),
+        says="plus 2",
+    ),
+    Wrong(
+        "overfitting",
+        "the rise downwards",
+        lambda c: (good.overfitting(c)[0], -good.overfitting(c)[1]),
+        says="the sign turned",
+    ),
+    Wrong("overfitting", "swapped", swapped("overfitting"), says="in the order (rise, best_epoch)"),
+    Wrong(
+        "overfitting",
+        "the minimum of the second half",
+        lambda c: (
+            c[:, c.shape[1] // 2 :].argmin(axis=1) + c.shape[1] // 2,
+            c[:, -1] - c[:, c.shape[1] // 2 :].min(axis=1),
+        ),
+    ),
+    Wrong(
+        "recovered_share",
+        "in percent",
+        lambda h, s, f: tuple(100 * x for x in good.recovered_share(h, s, f)),
+        says="100.0000000 times",
+    ),
+    Wrong(
+        "recovered_share",
+        "median",
+        lambda h, s, f: (np.median((s - h) / (f - h)), good.recovered_share(h, s, f)[1]),
+    ),
+    Wrong(
+        "recovered_share",
+        "against the best of all",
+        lambda h, s, f: good.recovered_share(h, s, np.full(len(f), f.max())),
+    ),
+    Wrong(
+        "recovered_share",
+        "two standard errors",
+        lambda h, s, f: (good.recovered_share(h, s, f)[0], 2 * good.recovered_share(h, s, f)[1]),
+        says="2.0000000 times",
+    ),
+    Wrong(
+        "distance_from_labels",
+        "T squared",
+        lambda v, y, T: good.distance_from_labels(v, y, T * T),
+    ),
+    Wrong(
+        "distance_from_labels",
+        "in nats",
+        lambda v, y, T: -log_softmax(v, T)[np.arange(len(y)), y].mean(),
+    ),
+    Wrong(
+        "distance_from_labels",
+        "row by row",
+        lambda v, y, T: 1 - softmax(v, T)[np.arange(len(y)), y],
+        says="needed is a number",
+    ),
+    Wrong(
+        "distance_from_labels",
+        "L2",
+        lambda v, y, T: np.linalg.norm(softmax(v, T) - one_hot_like(v, y), axis=1).mean(),
+    ),
+    Wrong(
+        "confusion_covariance",
+        "correlation",
+        lambda p: np.corrcoef(p, rowvar=False).astype(p.dtype),
+    ),
+    Wrong(
+        "confusion_covariance",
+        "the mean of the others on the diagonal",
+        lambda p: covariance_with(p, lambda others: others.mean()),
+    ),
+    Wrong(
+        "confusion_covariance",
+        "the largest in size on the diagonal",
+        lambda p: covariance_with(p, lambda others: others[np.abs(others).argmax()]),
+    ),
+    Wrong("confusion_covariance", "of the rows", lambda p: good.confusion_covariance(p.T)),
+    Wrong(
+        "k_means_step",
+        "the farthest",
+        farthest_centres,
+    ),
+    Wrong("k_means_step", "the old centres", lambda x, c: c.copy()),
+    Wrong(
+        "k_means_step",
+        "too far",
+        lambda x, c: 2 * good.k_means_step(x, c) - c,
+    ),
+    Wrong(
+        "k_means_step",
+        "which centre, for each point",
+        lambda x, c: ((x[:, None] - c) ** 2).sum(-1).argmin(1),
+    ),
+    Wrong(
+        "dustbin_correction",
+        "base 10",
+        lambda z, s: with_dustbin_logit(z, math.log10((1 - s) / s)),
+    ),
+    Wrong(
+        "dustbin_correction",
+        "the odds squared",
+        lambda z, s: with_dustbin_logit(z, 2 * math.log((1 - s) / s)),
+    ),
+    Wrong(
+        "dustbin_correction",
+        "the logits",
+        lambda z, s: np.column_stack([z[:, :-1], z[:, -1] + z.dtype.type(math.log((1 - s) / s))]),
+    ),
+    Wrong(
+        "dustbin_correction",
+        "the set's odds multiplied",
+        lambda z, s: with_dustbin_logit(z, math.log(s / (1 - s))),
+        cause="the other way round",
+    ),
+    Wrong(
+        "combined_with_one",
+        "a third for the specialist",
+        lambda p, a, s: (p + 2 * good.combined_with_one(p, a, s)) / 3,
+    ),
+    Wrong(
+        "combined_with_one",
+        "the specialist's share scaled to the generalist's",
+        lambda p, a, s: good.combined_with_one(p, scaled_to_the_set(p, a, s), s),
+    ),
+    Wrong(
+        "combined_with_one",
+        "first classes",
+        lambda p, a, s: good.combined_with_one(p, a, np.arange(len(s)) + 1),
+    ),
+    Wrong("one_round", "q for p", lambda q, p, a, d, o: good.one_round(q, q, a, d, o)),
+    Wrong(
+        "one_round",
+        "twice",
+        lambda q, p, a, d, o: good.one_round(good.one_round(q, p, a, d, o), p, a, d, o),
+    ),
+    Wrong(
+        "one_round",
+        "without p",
+        lambda q, p, a, d, o: good.one_round(q, 0 * p, a, d, o),
+    ),
+    Wrong(
+        "one_round",
+        "sum over all models",
+        lambda q, p, a, d, o: good.one_round(q, p, a, d, o) * (1 + len(o)),
     ),
     # sheets 13 and 14
     Wrong(

@@ -7,9 +7,22 @@ from collections.abc import Callable
 
 import numpy_kd
 from numpy_kd.exercises.exercise import Exercise, Sheet
-from numpy_kd.exercises.sheets import ex01, ex02, ex03, ex04, ex05, ex06, ex07, ex08, ex13, ex14
+from numpy_kd.exercises.sheets import (
+    ex01,
+    ex02,
+    ex03,
+    ex04,
+    ex05,
+    ex06,
+    ex07,
+    ex08,
+    ex10,
+    ex12,
+    ex13,
+    ex14,
+)
 
-MODULES = (ex01, ex02, ex03, ex04, ex05, ex06, ex07, ex08, ex13, ex14)
+MODULES = (ex01, ex02, ex03, ex04, ex05, ex06, ex07, ex08, ex10, ex12, ex13, ex14)
 SHEETS: dict[str, Sheet] = {module.SHEET.key: module.SHEET for module in MODULES}
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise for sheet in SHEETS.values() for exercise in sheet.exercises

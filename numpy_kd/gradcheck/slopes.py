@@ -107,8 +107,7 @@ class Function:
         and a few coarse values can lie on a line by chance. The line is uneven: along an even one
         a float32 inside rounds in step, and shows no noise.
         """
-        line = self.sizes * self.rng.uniform(0.5, 1, self.x.size)
-        line *= self.rng.choice([-1.0, 1.0], self.x.size)
+        line = self.sizes * self.rng.choice([-0.9, -0.6, 0.7, 1.1], self.x.size)
         noise, least, stayed = np.inf, max(EPS * abs(self.value), TINY), [0.0]
         for step in 10.0 ** -np.arange(3, 13):
             rows = ([self.real(self.x + s * k * line) for k in range(1, 8)] for s in (step, -step))
