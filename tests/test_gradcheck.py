@@ -1361,7 +1361,7 @@ def test_all_of_the_check_is_short():
     package = ROOT / "numpy_kd"
     files = [*(package / "gradcheck").glob("*.py"), package / "network_check.py"]
     total = sum(map(lines_of_code, [*files, package / "mistakes.py"]))
-    assert total <= 1535, total
+    assert total <= 1534, total
 
 
 def test_the_package_needs_numpy_alone():
