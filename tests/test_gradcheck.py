@@ -1381,13 +1381,10 @@ def test_the_package_needs_numpy_alone():
 
 
 def test_every_mistake_is_detected_and_named():
-    causes = dict(gradient_scores.score_causes(problems=5, pairs=1))  # 20 and 20 by the command
-    total = gradient_scores.totals(causes)
-    assert total["detected"] == 1.0
-    assert total["named"] >= 0.98
+    causes = dict(gradient_scores.score_causes(problems=3, pairs=1))  # 20 and 20 by the command
     for name, row in causes.items():
         assert row["detected"] == row["of"], name
-        assert row["named"] >= 0.8 * row["of"], name
+        assert row["named"] == row["of"], name
 
 
 def test_no_false_alarm():
