@@ -1,7 +1,6 @@
 """Every single change of a function's text: an operator, an axis, a constant, two arguments."""
 
 import ast
-import copy
 import inspect
 from collections.abc import Callable, Iterator
 
@@ -23,10 +22,10 @@ OTHER_METHOD = {"sum": "mean", "mean": "sum", "max": "min", "argmax": "argmin", 
 
 def changed(function: Callable) -> Iterator[tuple[str, Callable]]:
     """Each function that differs from this one in one place, with its text."""
-    tree = ast.parse(inspect.getsource(function)).body[0]
-    for place, node in enumerate(ast.walk(tree)):
+    source = inspect.getsource(function)
+    for place, node in enumerate(ast.walk(ast.parse(source).body[0])):
         for change in _changes(node):
-            other = copy.deepcopy(tree)
+            other = ast.parse(source).body[0]
             change(list(ast.walk(other))[place])
             module = ast.fix_missing_locations(ast.Module([other], []))
             namespace = dict(function.__globals__)

@@ -20,7 +20,7 @@ from numpy_kd.exercises.exercise import Answer, Seen
 from numpy_kd.exercises.judging import asking, causes, differences, draws, measured, verdict, wire
 
 EXERCISES = catalogue.EXERCISES
-SEEDS = [*range(6), 2**40 + 7, 2**64 - 1]
+SEEDS = [0, 3, 2**40 + 7, 2**64 - 1]
 NAMED = re.compile(r", and [-\d.e+]+ is (.+?)(?: \(seen|; T is|$)")
 
 
@@ -64,7 +64,7 @@ def test_nothing_false_is_said_and_no_seed_changes_the_grade(wrong):
 @pytest.mark.parametrize("exercise", EXERCISES.values(), ids=list(EXERCISES))
 def test_listed_mistakes_have_one_grade_and_their_name(exercise):
     for mistake in exercise.mistakes:
-        found = [selfcheck.verdict_on(exercise, mistake.function, seed) for seed in SEEDS[-4:]]
+        found = [selfcheck.verdict_on(exercise, mistake.function, seed) for seed in SEEDS[-2:]]
         assert {each.cause for each in found} == {mistake.name}
         assert len({points(each) for each in found}) == 1, mistake.name
 
@@ -82,7 +82,7 @@ def test_any_single_change_has_one_grade_and_at_most_one_cause(exercise):
     """Hundreds of answers that nobody wrote; a few of them are right all the same."""
     count, wrong = 0, 0
     for text, function in changed(getattr(good_answers, exercise.name)):
-        found = [selfcheck.verdict_on(exercise, function, seed) for seed in (1, 2, 2**63)]
+        found = [selfcheck.verdict_on(exercise, function, seed) for seed in (1, 2**63)]
         assert len({(points(each), each.cause) for each in found}) == 1, text
         count, wrong = count + 1, wrong + (found[0].points < exercise.points)
     assert wrong >= count / 2
@@ -105,7 +105,7 @@ def test_a_lookup_knows_no_check(exercise):
     """Whoever has seen the calls of many seeds still misses one of each check."""
     known = {
         fingerprint(call)
-        for seed in (in_the_notebook.LOCAL_SEED, *range(60))
+        for seed in (in_the_notebook.LOCAL_SEED, *range(30))
         for _, calls in exercise.plan(seed)
         for call in calls
     }
