@@ -113,7 +113,7 @@ def symmetric(flat, names: list[str], params: Parameters):
     array([1., 3., 3., 1.])
     """
     flat = flat.copy()
-    for where, shape in map(params.blocks.get, names):
+    for where, shape in (params.blocks[name] for name in names):
         block = flat[where].reshape(shape)
         flat[where] = ((block + block.T) / 2).ravel()
     return flat
