@@ -311,8 +311,13 @@ ROWS = [
     ("dropout scale missing", lambda c: _dropout(c, c.mask != 0), "1 / (1 - rate) is missing"),
     ("stale cache", _stale, "the backward pass used what an earlier forward pass left"),
 ]
-for what, *kept in (("mean and variance", 0, 0), ("the mean", 0, 1), ("the variance", 1, 0)):
-    pattern = lambda c, kept=kept: _normalised(c, *kept)
-    row = f"batch normalisation without {what}", pattern, "what x does through it is missing"
-    ROWS.append(row)
+NORMALISED = [("mean and variance", 0, 0), ("the mean", 0, 1), ("the variance", 1, 0)]
+ROWS += [
+    (
+        f"batch normalisation without {what}",
+        lambda c, kept=kept: _normalised(c, *kept),
+        "what x does through it is missing",
+    )
+    for what, *kept in NORMALISED
+]
 LAYERS = [Cause(*row) for row in ROWS]
