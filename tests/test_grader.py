@@ -190,7 +190,7 @@ def test_a_hostile_class_gets_nothing_and_its_neighbours_everything(user, open_f
     names_of = class_of(open_folder, table)
     if who:
         os.chown(open_folder / "canary.txt", 65534, 65534)
-    rows = grade_as(open_folder, ["--sheet", "ex01", "--seconds", "3"], who)
+    rows = grade_as(open_folder, ["--sheet", "ex01", "--seconds", "1"], who)
     only_hostile_lose(rows, names_of, open_folder)
     assert left_behind() == before
 
