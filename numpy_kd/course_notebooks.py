@@ -187,12 +187,13 @@ def texts(cell) -> list[str]:
             )
         elif pictures:  # a figure's words are its size
             text = ""
+        text = re.sub(r"<audio.+?</audio>", "a sound", text, flags=re.DOTALL)
         said.append(" ".join([output["output_type"], *pictures, text]))
     return said
 
 
 def differences(committed, fresh) -> list[str]:
-    """Where two runs of a notebook differ, cell by cell, in words; pictures only in being there."""
+    """Where two runs of a notebook differ, cell by cell, in words; pictures and sounds only in being there."""
     found = []
     if len(committed.cells) != len(fresh.cells):
         return [f"{len(committed.cells)} cells are committed, {len(fresh.cells)} were run"]

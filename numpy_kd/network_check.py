@@ -259,10 +259,8 @@ def _own_blocks(run: _Run, i: int, x) -> dict:
 
 def _slope(run: _Run, i: int, x):
     """The slope at each entry of `x` of a layer that works entry by entry, else None."""
-    slope, u = (
-        _layer(run, i, x + 1j * STEP).imag / STEP,
-        np.linspace(-1, 2, x.size).reshape(x.shape),
-    )
+    slope = _layer(run, i, x + 1j * STEP).imag / STEP
+    u = np.linspace(-1, 2, x.size).reshape(x.shape)
     if slope.shape != x.shape:
         return None
     return slope if np.allclose(_layer(run, i, x + 1j * STEP * u).imag / STEP, u * slope) else None
@@ -278,7 +276,7 @@ def _dropout(c, scale):
     return c.dy * np.where(c.rate and c.mask.any(), scale, np.nan)
 
 
-def _normalised(c, mean: bool, variance: bool):
+def _normalised(c, mean: int, variance: int):
     """`dx` of batch normalisation, with or without what goes through mean and variance."""
     x, g = c.layer_x, c.gamma * c.dy
     s = np.sqrt(x.var(axis=0) + 1e-5)
@@ -311,21 +309,10 @@ ROWS = [
         "it drops nothing",
     ),
     ("dropout scale missing", lambda c: _dropout(c, c.mask != 0), "1 / (1 - rate) is missing"),
-    (
-        "batch normalisation without mean and variance",
-        lambda c: _normalised(c, False, False),
-        "both depend on x too, and their terms are missing",
-    ),
-    (
-        "batch normalisation without the mean",
-        lambda c: _normalised(c, False, True),
-        "it depends on x too, and its term is missing",
-    ),
-    (
-        "batch normalisation without the variance",
-        lambda c: _normalised(c, True, False),
-        "it depends on x too, and its term is missing",
-    ),
     ("stale cache", _stale, "the backward pass used what an earlier forward pass left"),
 ]
+for what, *kept in (("mean and variance", 0, 0), ("the mean", 0, 1), ("the variance", 1, 0)):
+    pattern = lambda c, kept=kept: _normalised(c, *kept)
+    row = f"batch normalisation without {what}", pattern, "what x does through it is missing"
+    ROWS.append(row)
 LAYERS = [Cause(*row) for row in ROWS]

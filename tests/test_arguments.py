@@ -486,7 +486,7 @@ CALLS = {
     ),
     "datasets.spoken_frames": lambda: (
         datasets.spoken_frames,
-        {"recordings": Is(RECORDINGS, "object"), "every": 2, "per_digit": 3},
+        {"recordings": Is(RECORDINGS, "object"), "every": 2, "per_digit": 3, "centred": True},
     ),
     "gradcheck.numerical_gradient": lambda: (
         kd.numerical_gradient,

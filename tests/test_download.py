@@ -193,6 +193,7 @@ def test_the_limit_itself_is_allowed(server, tmp_path):
 
 
 def test_the_bar_is_for_terminals(server, tmp_path, monkeypatch, capfd):
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)  # another test may have it
     fetch([f"{server.url}/good/file"], tmp_path / "file")
     assert capfd.readouterr() == ("", "")
     terminal = StringIO()

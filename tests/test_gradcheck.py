@@ -227,7 +227,7 @@ def test_a_small_term_that_is_not_analytic_is_not_lost():
 
 def test_a_small_term_among_many_entries():
     for seed in SEEDS:
-        w = np.random.default_rng(seed).normal(size=300)
+        w = np.random.default_rng(seed).normal(size=100)
         f = lambda w: (w**2).sum() + 1e-6 * np.abs(w).sum()
         for level in ("full", "quick"):
             seen = verdicts(f, w, 2 * w + 1e-6 * np.sign(w), [2 * w], rng=seed, level=level)
@@ -264,7 +264,7 @@ def test_units(name, how):
     x = np.array(x)
     right = gradient(x)
     wrong = [right * np.where(np.arange(len(x)) == i, 1.01, 1) for i in range(len(x))]
-    for seed in range(5):
+    for seed in SEEDS:
         seen = verdicts(how(f), x, right, [*wrong, -right], rng=seed)
         assert seen == ["ok"] + ["wrong"] * (len(x) + 1)
 
@@ -298,23 +298,27 @@ def test_steep_beside_flat():
         assert verdicts(f, x, right, [wrong], level=level) == ["ok", "wrong"]
 
 
-@pytest.mark.parametrize("n", [100, 1000])
-def test_absolute_error_away_from_its_kink(n):
-    for seed in SEEDS if n == 100 else range(3):
+@pytest.mark.parametrize(
+    ("n", "seeds", "level"),
+    [(100, SEEDS, "full"), (1000, SEEDS, "full"), (5000, [0], "full"), (5000, SEEDS, "quick")],
+)
+def test_absolute_error_away_from_its_kink(n, seeds, level):
+    for seed in seeds:
         x = np.random.default_rng(seed).normal(size=n)
         right = np.sign(x) / n
         one = right * np.where(np.arange(n) == n // 2, -1, 1)
-        assert verdicts(lambda x: np.abs(x).mean(), x, right, [one, 0 * x], rng=seed) == [
-            "ok",
-            "wrong",
-            "wrong",
-        ]
-        r = np.abs(np.diff(x))  # two more: total variation, and a pinball loss
-        assert r.min() > 0
+        f = lambda x: np.abs(x).mean()
+        assert verdicts(f, x, right, [one], rng=seed, level=level) == ["ok", "wrong"]
+
+
+def test_total_variation_and_pinball_loss_away_from_their_kinks():
+    for seed in SEEDS:
+        x = np.random.default_rng(seed).normal(size=100)
         d = np.diff(np.sign(np.diff(x)), prepend=0, append=0) * -1.0
-        assert check_gradient(lambda x: np.abs(np.diff(x)).sum(), x, d, rng=seed)
-        pinball = lambda x: np.where(x > 0, 0.9 * x, -0.1 * x).sum()
-        assert check_gradient(pinball, x, np.where(x > 0, 0.9, -0.1), rng=seed)
+        variation = lambda x: np.abs(np.diff(x)).sum()
+        assert verdicts(variation, x, d, [-d, 0 * x], rng=seed) == ["ok", "wrong", "wrong"]
+        pinball, p = lambda x: np.where(x > 0, 0.9 * x, -0.1 * x).sum(), np.where(x > 0, 0.9, -0.1)
+        assert verdicts(pinball, x, p, [1 - p], rng=seed) == ["ok", "wrong"]
 
 
 @pytest.mark.parametrize("gradient_dtype", [np.float64, np.float32])
@@ -527,16 +531,68 @@ def test_f_insists_on_a_symmetric_matrix():
             return np.trace(A @ A @ A)
 
         v = np.linalg.eigh(A)[1][:, -1]
-        for f, right in (
-            (determinant, np.linalg.inv(A)),
-            (eigenvalue, np.outer(v, v)),
-            (trace, 3 * A @ A),
-        ):
+        known = (determinant, np.linalg.inv(A)), (eigenvalue, np.outer(v, v)), (trace, 3 * A @ A)
+        for f, right in known if seed < 5 else known[seed % 3 :][:1]:
             wrong = (2 * right, -right, right + np.eye(4))[seed % 3]
             assert check_gradient(f, A, wrong, rng=seed).verdict == "wrong"
             report = check_gradient(f, A, right, rng=seed)
             assert report.verdict == "ok"
-            assert "insists on a symmetric x" in str(report)
+            assert "takes x for symmetric" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("f", "slope"),
+    [
+        (lambda A: (np.log(np.linalg.eigvalsh(A)) ** 2).sum(), lambda w: 2 * np.log(w) / w),
+        (lambda A: np.linalg.eigvalsh(A, UPLO="U")[:2].sum(), lambda w: w < w[2]),
+        (lambda A: 2 * np.log(np.diag(np.linalg.cholesky(A))).sum(), lambda w: 1 / w),
+    ],
+)
+def test_f_reads_one_triangle_of_a_symmetric_matrix(f, slope):
+    for seed in SEEDS:
+        A = np.cov(np.random.default_rng(seed).normal(size=(4, 30)))
+        w, U = np.linalg.eigh(A)
+        right = (U * slope(w)) @ U.T
+        wrong = [2 * right - np.diag(np.diag(right)), right + 0.01 * np.eye(4), right * 1.01]
+        assert verdicts(f, A, right, wrong, rng=seed) == ["ok"] + ["wrong"] * 3
+
+
+def test_a_difference_below_the_rounding_of_its_terms():
+    """`q - 1` is 0 where q is 1 to all digits, and the slope is -1e-26."""
+    softmax = lambda z: np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    for seed in SEEDS:
+        z = np.array([[60.0, 0, -60], [5, 3, -40], [0.3, 80, -10]])
+        z += np.random.default_rng(seed).normal(size=z.shape)
+        right = softmax(z) - np.eye(3)[[0, 2, 1]]
+        cost = lambda z: -np.log(softmax(z)[np.arange(3), [0, 2, 1]]).sum()
+        one = right.copy()
+        one[0, 0] = 1e-14
+        assert verdicts(cost, z, right, [one, softmax(z), -right], rng=seed) == [
+            "ok",
+            "wrong",
+            "wrong",
+            "wrong",
+        ]
+        x = z[:, 0]  # two more: a logistic cost far out, and a saturated tanh
+        q = 1 / (1 + np.exp(-x))
+        logistic = lambda x: np.log1p(np.exp(-x)).sum()
+        assert verdicts(logistic, x, q - 1, [q, 1 - q], rng=seed) == ["ok", "wrong", "wrong"]
+        t = np.tanh(x)
+        assert verdicts(lambda x: np.tanh(x).sum(), x, 1 - t**2, [1 - t], rng=seed) == [
+            "ok",
+            "wrong",
+        ]
+
+
+def test_a_backward_pass_of_one_number():
+    x = np.array([1.0, -2.0])
+    for forward in (lambda x: (x**2).sum(), lambda x: float((x**2).sum())):
+        assert check_backward(forward, lambda dy: 2 * x * dy, x)
+        assert check_backward(forward, lambda dy: 3 * x * dy, x).verdict == "wrong"
+    cached = lambda x: ((x**2).sum(), x)
+    assert check_backward(cached, lambda dy, x: 2 * x * dy, x)
+    ignored = check_backward(cached, lambda dy, x: 2 * x, x)
+    assert ignored.verdict == "wrong"
 
 
 def test_f_that_gives_nothing_nearby():
@@ -1067,7 +1123,7 @@ def test_only_what_was_checked_is_said():
 def test_a_fresh_batch_normalisation_hides_nothing():
     """Its gamma is 1, so that a gradient without gamma has the right numbers there."""
     for seed in SEEDS:
-        mlp = MLP((6, 8, 7, 3), "tanh", batch_norm=True, dtype=np.float64, seed=seed)
+        mlp = MLP((6, 4, 3), "tanh", batch_norm=True, dtype=np.float64, seed=seed)
         x = np.random.default_rng(seed).normal(size=(9, 6))
         loss = lambda z: kd.cross_entropy_loss(z, np.arange(9) % 3)
         report = check_network(mlp, x, loss, rng=seed)
@@ -1305,7 +1361,7 @@ def test_all_of_the_check_is_short():
     package = ROOT / "numpy_kd"
     files = [*(package / "gradcheck").glob("*.py"), package / "network_check.py"]
     total = sum(map(lines_of_code, [*files, package / "mistakes.py"]))
-    assert total <= 1570, total
+    assert total <= 1534, total
 
 
 def test_the_package_needs_numpy_alone():
@@ -1325,13 +1381,10 @@ def test_the_package_needs_numpy_alone():
 
 
 def test_every_mistake_is_detected_and_named():
-    causes = gradient_scores.score_causes(problems=5, pairs=1)  # 20 and 20 by the command
-    total = gradient_scores.totals(causes)
-    assert total["detected"] == 1.0
-    assert total["named"] >= 0.98
+    causes = dict(gradient_scores.score_causes(problems=3, pairs=1))  # 20 and 20 by the command
     for name, row in causes.items():
         assert row["detected"] == row["of"], name
-        assert row["named"] >= 0.8 * row["of"], name
+        assert row["named"] == row["of"], name
 
 
 def test_no_false_alarm():
@@ -1358,7 +1411,7 @@ def test_the_benchmarks_print_their_tables():
     command = [sys.executable, "tests/benchmarks/gradient_check.py", "--scores", "--few"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
     assert "100.00% detected" in run.stdout
-    assert "located in 2 of 2 seeds" in run.stdout
+    assert "located in 1 of 1 seeds" in run.stdout
 
 
 def test_the_figure_has_its_numbers():

@@ -925,7 +925,9 @@ def test_generators_travel_as_their_seeds():
 
 
 @pytest.mark.parametrize(
-    "value", [[1], {1}, 1j, np.ones(2, complex), b"x", 10**30, object()], ids=repr
+    "value",
+    [[1], {1}, 1j, np.ones(2, complex), b"x", 10**30, object()],
+    ids=lambda value: type(value).__name__,
 )
 def test_other_types_travel_as_their_names(value):
     assert isinstance(wire.decode(wire.encode(value, []), []), wire.Other)

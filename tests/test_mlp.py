@@ -94,14 +94,14 @@ def test_mistakes_in_a_layer_are_caught(monkeypatch):
     """What the gradient test asserts fails for each layer spoiled in turn."""
     mlp, (x, cotangent) = network("tanh", **EVERYTHING), batch()
     assert_gradients(mlp, x, cotangent)
-    for layer in mlp.layers[2:]:  # what lies below the first Linear has no parameters below it
-        for spoil in (np.negative, np.zeros_like, lambda g: 1.001 * g):
+    for i, layer in enumerate(mlp.layers[2:]):  # below the first Linear there are no parameters
+        spoils = (lambda g: 1.001 * g, np.negative, np.zeros_like)
+        for spoil in spoils[: 1 if i else 3]:
             right = layer.backward
             with monkeypatch.context() as patch:
                 patch.setattr(layer, "backward", lambda dy, f=right, s=spoil: s(f(dy)))
                 with pytest.raises(AssertionError, match="wrong"):
                     assert_gradients(mlp, x, cotangent)
-    assert_gradients(mlp, x, cotangent)
 
 
 def test_backward_is_linear_and_overwrites():

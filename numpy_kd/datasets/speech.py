@@ -232,6 +232,7 @@ def log_mel(sound, *, coefficients: int = 40) -> np.ndarray:
     sound = _checks.real("sound", _checks.finite("sound", _checks.float_array("sound", sound)))
     if sound.ndim != 1:
         raise ValueError(f"sound must have shape (n,), got {sound.shape}")
+    coefficients = _checks.count("coefficients", coefficients)
     window, filters = _window_and_filters(coefficients, sound.dtype)
     sound = np.pad(sound, (0, max(0, WINDOW - len(sound))))
     frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW)[::HOP]

@@ -124,7 +124,7 @@ def check_gradient(
     wrong: the gradient is not the derivative of f
       measured   your gradient is 2.0000000 times the right one
       diagnosis  times 2
-      method     complex: it takes no difference, so nothing cancels; 44 evaluations of f
+      method     complex: it takes no difference, so nothing cancels; 51 evaluations of f
       block  shape  error    verdict
       x      3      1.0e+00  wrong
       worst entries  given  numerical  ratio
@@ -148,14 +148,12 @@ def check_gradient(
     if order == 2:
         return _second_order(f, params, gradient, options)
     if gradient is None or callable(gradient):
-        value = _value(f(params.unpack(params.flat)))
-        if np.size(value) != 1 and callable(gradient):
-            return _backward(f, gradient, params, options)
-    if gradient is None:
-        if not isinstance(f(params.unpack(params.flat)), tuple):
+        first = f(params.unpack(params.flat))
+        if gradient is None and not isinstance(first, tuple):
             raise ValueError("gradient must be given where f does not return (value, gradient)")
-        gradient = lambda p: f(p)[1]
-    return _check(f, params, gradient, **options)
+        if gradient and (np.size(_value(first)) != 1 or _takes(gradient, 1) == 2):
+            return _backward(f, gradient, params, options)
+    return _check(f, params, (lambda p: f(p)[1]) if gradient is None else gradient, **options)
 
 
 def check_backward(
@@ -166,7 +164,7 @@ def check_backward(
     `dy` is drawn at random: with ones, the softmax's gradient is 0 and any multiple of it passes.
     Before that, a backward pass fed zeros must give zeros, and be linear in what it is fed.
 
-    Parameters: `forward` takes `x` to an array, or to (array, cache); `backward` the gradient by
+    Parameters: `forward` takes `x` to an array or one number, or to (array, cache); `backward` the gradient by
     that output, and the cache where there is one, to the gradient by `x`. It is always called
     after `forward(x)`, so that it may remember. `x`, and the others, as in `check_gradient`.
 
@@ -205,7 +203,7 @@ def _value(result):
     return result[0] if isinstance(result, tuple) else result
 
 
-def _function(f, params: Parameters, method, scale, rng) -> Function:
+def _function(f, params: Parameters, method, scale, rng, place=lambda flat: flat) -> Function:
     """`f` of the flat vector, with the size of each entry: its own, or that of its block."""
     own, typical = np.abs(params.flat), np.ones(params.flat.size)
     for where, _ in params.blocks.values():
@@ -214,7 +212,8 @@ def _function(f, params: Parameters, method, scale, rng) -> Function:
     if scale is not None:
         own = typical = scale
     own = 2.0 ** np.round(np.log2(own))  # so that dividing by a step rounds nothing
-    return Function(lambda flat: f(params.unpack(flat)), params.flat, own, typical, method, rng)
+    at = lambda flat: f(params.unpack(place(flat)))
+    return Function(at, params.flat, own, typical, method, rng)
 
 
 def _scale(params: Parameters, scale) -> np.ndarray | None:
@@ -237,15 +236,18 @@ def _check(f, params, gradient, *, level, method, tolerance, scale, context, cau
     before = {k: v.copy() for k, v in context.items() if isinstance(v, np.ndarray)}
     given, misfits, dtype, problems = preconditions.of_the_gradient(gradient, params, rng)
     problems += preconditions.of_the_numbers(given, misfits, params)
-    f = preconditions.Symmetric(f, params)
-    function = _function(f if f.names else f.f, params, method, scale, rng)
+    function = _function(f, params, method, scale, rng)
+    names = preconditions.symmetric_blocks(function, params)
+    mean = lambda flat: preconditions.symmetric(flat, names, params)
     problems = preconditions.of_the_function(f, params, function.value) + problems
+    if names:
+        function = _function(f, params, method, scale, rng, mean)
     report = GradientReport("")
     if not any(
         p.verdict == "inconclusive" or p.name in ("complex", "not finite") for p in problems
     ):
         fitting = {name: part for name, part in params.blocks.items() if name not in misfits}
-        given = f.mean(np.nan_to_num(given))
+        given = mean(np.nan_to_num(given))
         comparison = Comparison(function, given, fitting, tolerance, dtype)
         full = level == "full" or (level == "auto" and given.size <= FULL)
         blocks = (comparison.full() if full else comparison.quick()) if fitting else []
@@ -258,7 +260,7 @@ def _check(f, params, gradient, *, level, method, tolerance, scale, context, cau
         report = replace(report, kinks=tuple(comparison.kinks))
     if any(not np.array_equal(context[k], v, equal_nan=True) for k, v in before.items()):
         problems.append(Problem("input written to", "an array of the context was changed"))
-    said = [f"f insists on a symmetric {name}: G + G.T is what is checked" for name in f.names]
+    said = [f"f takes {name} for symmetric: G + G.T is what is checked" for name in names]
     digits = np.log10(abs(function.value)) - np.log10(function.noise) if function.value else 16
     if function.method == "richardson" and 4 < digits < 9:
         said.append(f"f is exact to about {digits:.0f} digits: float32 inside?")
@@ -322,16 +324,22 @@ def _linear_map(of: Callable, f, params: Parameters, draw, options, context) -> 
     return replace(report, problems=(*report.problems, *problems))
 
 
+def _takes(function: Callable, unknown: int) -> int:
+    """How many arguments a function must be given."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some built-in functions tell nothing
+        return unknown
+    positional = (p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD))
+    return sum(p.default is p.empty for p in positional)
+
+
 def _backward(f, gradient, params: Parameters, options) -> GradientReport:
     """A backward pass, by random cotangents."""
-    try:
-        two = len(inspect.signature(gradient).parameters) > 1
-    except (TypeError, ValueError):  # some built-in functions tell nothing
-        two = True
     after = lambda x, dy: (f(x), gradient(dy))[1]  # it may remember what f saw
     shape = np.shape(_value(f(params.unpack(params.flat))))
     draw = options["rng"].standard_normal((2, *shape))
-    way = gradient if two else after
+    way = gradient if _takes(gradient, 2) == 2 else after
     return _linear_map(way, lambda x: _value(f(x)), params, draw, options, {"dy": draw[0]})
 
 

@@ -65,22 +65,22 @@ class Comparison:
         miss, rough = np.abs(given - value), _coarse(value, self.coarse)
         tolerance = np.maximum(np.maximum(self.tolerance * np.abs(value), error), rough)
         if self.function.method == "complex":  # where an entry looks wrong, is it but rounding?
-            slight = miss * sizes <= MAY_ROUND * max(
-                np.abs(value * sizes).max(), self.rounding / EPS
-            )
+            reach = MAY_ROUND * max(np.abs(value * sizes).max(), self.rounding / EPS)
+            slight = miss * sizes <= reach
             for k in np.flatnonzero((miss > tolerance) & (jump == 0) & slight)[:MANY]:
                 line = self.function.axes(indices[[k]])[0]
                 error[k] = max(error[k], self.function.rounding(line) / sizes[k])
             tolerance = np.maximum(tolerance, error)
+        # a difference such as q - 1 has the rounding of its terms, which are its neighbours' size
+        largest = np.abs(value).max(), np.abs(value * sizes).max()
+        rounds = (miss <= EPS * largest[0]) & (miss * sizes <= EPS * largest[1])
+        tolerance = np.where(rounds, np.maximum(tolerance, miss), tolerance)
         return (value, error, jump), miss, tolerance, np.abs(given) * sizes <= self.rounding
 
     def _judge(self, name, indices) -> Block:
         """The verdict on these entries of a block, which are all of it or some."""
-        (where, shape), given, sizes = (
-            self.blocks[name],
-            self.gradient[indices],
-            self.sizes[indices],
-        )
+        (where, shape), given = self.blocks[name], self.gradient[indices]
+        sizes = self.sizes[indices]
         (value, error, jump), miss, tolerance, below = self._slopes(indices)
         nothing = (np.abs(value) <= error) & (jump == 0)
         off = miss > np.where(jump == 0, CLEAR, 1.05) * tolerance
@@ -104,10 +104,8 @@ class Comparison:
             note, relative = note if value.any() or given.any() else "exactly zero, both", 0.0
         elif vague.any():
             k = int(np.argmax(np.where(vague, error * sizes, -1)))
-            verdict, note = (
-                "inconclusive",
-                f"too noisy: {places[k]} is {value[k]:.3g} +- {error[k]:.1g}",
-            )
+            verdict, note = "inconclusive", f"{places[k]} is {value[k]:.3g} +- {error[k]:.1g}"
+            note = f"too noisy: {note}"
             if not np.isfinite(error[k]):
                 note = f"f gives no number near the point ({self.function.refusal})"
         if len(indices) == np.prod(shape) and "kink" not in note:
@@ -222,13 +220,10 @@ class Comparison:
             while len(indices) > 1:
                 middle = len(indices) // 2
                 first = missing((indices[:middle], amounts[:middle]))
-                left = abs(first) >= abs(rest - first)
-                half = slice(middle) if left else slice(middle, None)
-                indices, amounts, rest = (
-                    indices[half],
-                    amounts[half],
-                    first if left else rest - first,
-                )
+                if abs(first) >= abs(rest - first):
+                    indices, amounts, rest = indices[:middle], amounts[:middle], first
+                else:
+                    indices, amounts, rest = indices[middle:], amounts[middle:], rest - first
             i = indices[0]
             value, error, _ = self.function.each(indices)[:, 0]
             index = located(name, i - self.everything[where][0], shape)

@@ -56,10 +56,7 @@ class Parameters:
             got = "None" if given is None else f"a {type(given).__name__}"
             raise ValueError(f"{what} must be {needed} like {self.name}, got {got}")
         leaves = dict(_leaves(given, "" if self.tree else self.name))
-        missing, unknown = (
-            sorted(set(self.leaves) - set(leaves)),
-            sorted(set(leaves) - set(self.leaves)),
-        )
+        missing, unknown = sorted(self.leaves.keys() - leaves), sorted(leaves.keys() - self.leaves)
         if missing or unknown:
             raise ValueError(
                 f"{what} must have the entries of {self.name}, {list(self.leaves)}; "
@@ -71,10 +68,6 @@ class Parameters:
         flat = np.concatenate([a.ravel() for a in (arrays | holes).values()])
         dtypes = (array.dtype for array in arrays.values())
         return flat, misfits, max(dtypes, key=lambda dtype: np.finfo(dtype).eps)
-
-    def block_of(self, i: int) -> str:
-        """The name of the block that holds an entry of the flat vector."""
-        return next(n for n, (where, _) in self.blocks.items() if where.start <= i < where.stop)
 
 
 def located(name: str, i: int, shape) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from numpy_kd.gradcheck.parameters import Parameters, located
 from numpy_kd.gradcheck.report import Problem
+from numpy_kd.gradcheck.slopes import Function
 
 
 def of_the_function(f: Callable, params: Parameters, value: float) -> list[Problem]:
@@ -79,46 +80,43 @@ def of_the_numbers(given, misfits, params: Parameters) -> list[Problem]:
     return []
 
 
-class Symmetric:
-    """The square blocks that `f` insists on finding symmetric; false where there is none.
+def symmetric_blocks(function: Function, params: Parameters) -> list[str]:
+    """The names of the square blocks that `f` takes for symmetric.
 
-    >>> f = lambda A: np.trace(A @ A) if np.array_equal(A, A.T) else np.nan
-    >>> Symmetric(f, Parameters(np.eye(2))).names
+    It refuses another matrix, or reads but one triangle, as LAPACK does (`eigvalsh`, `cholesky`).
+
+    >>> f = lambda flat: np.linalg.eigvalsh(flat.reshape(2, 2))[0]
+    >>> symmetric_blocks(Function(f, np.array([1.0, 0.1, 0.1, 2.0])), Parameters(np.eye(2) + 0.1))
     ['x']
     """
-
-    def __init__(self, f: Callable, params: Parameters):
-        self.f, self.params, self.names = f, params, []
-        for name, (where, shape) in params.blocks.items():
-            block = params.flat[where].reshape(shape)
-            if shape == shape[::-1] and len(shape) == 2 < block.size and (block == block.T).all():
-                moved = params.flat.copy()
-                moved[where.start + 1] += 1e-3 * np.abs(block).max()
-                self.names.append(name)
-                if not _refuses(f, params, moved) or _refuses(f, params, self.mean(moved)):
-                    self.names.remove(name)
-
-    def mean(self, flat):
-        """`flat` with the mean of each pair in place of both."""
-        flat = flat.copy()
-        for where, shape in (self.params.blocks[name] for name in self.names):
-            block = flat[where].reshape(shape)
-            flat[where] = ((block + block.T) / 2).ravel()
-        return flat
-
-    def __call__(self, x):
-        """`f`, given symmetric blocks whatever was moved."""
-        flat = self.params.pack(self.params.name, x)[0]
-        return self.f(self.params.unpack(self.mean(flat)) if self.names else x)
+    names = []
+    for name, (where, shape) in params.blocks.items():
+        block = params.flat[where].reshape(shape)
+        if not (shape == shape[::-1] and len(shape) == 2 < block.size and (block == block.T).all()):
+            continue
+        values, step = [function.real(params.flat)], 1e-3 * np.abs(block).max()
+        for triangle in (np.triu(np.ones(shape), 1), np.tril(np.ones(shape), -1)):
+            moved = params.flat.copy()
+            moved[where] += step * triangle.ravel()
+            values.append(function.real(moved))
+        here, upper, lower = values
+        half = (here == upper) != (here == lower) and np.triu(block, 1).any()
+        mean = function.real(symmetric(moved, [name], params))
+        names += [name] * bool(half or (np.isfinite(mean) and not np.isfinite(upper)))
+    return names
 
 
-def _refuses(f, params: Parameters, flat) -> bool:
-    try:
-        with np.errstate(all="ignore"):
-            value = f(params.unpack(flat))
-        return not np.isfinite(value[0] if isinstance(value, tuple) else value).all()
-    except Exception:  # noqa: BLE001 (whatever f says to a point off its domain)
-        return True
+def symmetric(flat, names: list[str], params: Parameters):
+    """`flat` with the mean of each pair of these blocks in place of both.
+
+    >>> symmetric(np.array([1.0, 2.0, 4.0, 1.0]), ["x"], Parameters(np.eye(2)))
+    array([1., 3., 3., 1.])
+    """
+    flat = flat.copy()
+    for where, shape in (params.blocks[name] for name in names):
+        block = flat[where].reshape(shape)
+        flat[where] = ((block + block.T) / 2).ravel()
+    return flat
 
 
 def of_the_backward_pass(fed: Callable, dy, other, tolerance=1e-9) -> list[Problem]:

@@ -101,10 +101,25 @@ def since2015(result: dict) -> Figure:
     axes[1].axvline(np.mean(result["costs"][KL]["errors"]), color=BLUE, lw=0.8, ls=":")
     axes[1].set_xlabel(f"errors of {result['test_images']:,} test images")
     axes[1].set_title("One KL: views, answers, top k, teachers")
+    _beyond_the_edge(beside, axes[1], 2.2 * float(max(map(np.mean, _errors_of(result["costs"])))))
     if mnist:
         costs_and_views(mnist, axes[2])
         axes[2].set_title("MNIST, 784-300-300-10")
     return figure
+
+
+def _errors_of(rows: dict) -> list:
+    return [row["errors"] for row in rows.values()]
+
+
+def _beyond_the_edge(rows: dict, ax, edge: float) -> None:
+    """The axis ends at `edge`, if anything is beyond; what is has its number written there."""
+    for i, errors in enumerate(rows.values()):
+        if np.mean(errors) > edge:
+            ax.set_xlim(right=edge)
+            ax.annotate(
+                f"{np.mean(errors):.0f} →", (edge, i), ha="right", va="center", color=ORANGE
+            )
 
 
 def costs_and_views(result: dict, ax):

@@ -274,6 +274,7 @@ def compare(seeds: int) -> dict:
         right_problem(*gradient_scores.random_network(seed)[:3]) for seed in range(20 * seeds)
     ]
     first, rows = problems[0], []
+    print(HEAD, flush=True)
     for name, (passes, numerical) in RULES.items():
         f = Counted(first.f)
         passes(f, first, first.right, 0)
@@ -296,6 +297,7 @@ def compare(seeds: int) -> dict:
                 "one_entry": None if numerical else seen_one_entry(passes, ENTRIES * seeds),
             }
         )
+        print(line(rows[-1], seeds), flush=True)
     return {
         "parameters": first.theta.size,
         "temperatures": [3.0, HOT],
@@ -350,25 +352,30 @@ def versions() -> dict:
 # --- what is shown ------------------------------------------------------------------------------
 
 
-def lines(result: dict) -> list[str]:
-    head = f"{'rule':27}{'error':>9}{'evaluations':>13}{'ms':>9}{'let through':>13}{'false alarms':>14}{'1 % entry':>11}"
-    rows = [head]
-    for row in result["rules"]:
-        error = f"{row['error']:.0e}" if row["error"] is not None else "-"
-        one = f"{row['one_entry']}/{ENTRIES * result['seeds']}" if error == "-" else "-"
-        rows.append(
-            f"{row['name']:27}{error:>9}{row['evaluations']:>13,}{row['milliseconds']:>9.1f}"
-            f"{row['let_through']:>13}{row['false_alarms']:>14}{one:>11}"
-        )
-    return [
-        *rows,
-        (
-            f"({result['parameters']} parameters; {result['mistakes']} wrong gradients; "
-            f"{result['correct_networks']} correct networks; "
-            f"{', '.join(f'{name} {version}' for name, version in result['versions'].items())})"
-        ),
-        f"(SciPy has no rule of its own: below {GOOD:g}; CS231n: below {HAPPY:g})",
-    ]
+HEAD = (
+    f"{'rule':27}{'error':>9}{'evaluations':>13}{'ms':>9}{'let through':>13}{'false alarms':>14}"
+    f"{'1 % entry':>11}"
+)
+
+
+def line(row: dict, seeds: int) -> str:
+    """A rule's row of the table."""
+    error = f"{row['error']:.0e}" if row["error"] is not None else "-"
+    one = f"{row['one_entry']}/{ENTRIES * seeds}" if row["one_entry"] is not None else "-"
+    return (
+        f"{row['name']:27}{error:>9}{row['evaluations']:>13,}{row['milliseconds']:>9.1f}"
+        f"{row['let_through']:>13}{row['false_alarms']:>14}{one:>11}"
+    )
+
+
+def foot(result: dict) -> str:
+    """What the table's numbers are of."""
+    found = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return (
+        f"({result['parameters']} parameters; {result['mistakes']} wrong gradients; "
+        f"{result['correct_networks']} correct networks; {found})\n"
+        f"(SciPy has no rule of its own: below {GOOD:g}; CS231n: below {HAPPY:g})"
+    )
 
 
 def draw(result: dict, path: Path) -> None:
@@ -435,12 +442,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "figures", metavar="DIR")
     options = parser.parse_args()
     if options.scores:
-        few = gradient_scores.Settings(problems=2, pairs=1, networks=20, seeds=2)
-        result = gradient_scores.run(few if options.few else None)
-        print("\n".join(gradient_scores.table(result)))
+        few = gradient_scores.Settings(problems=1, pairs=0, networks=5, seeds=1)
+        for text in gradient_scores.run(few if options.few else None):
+            print(text, flush=True)
         return
     result = compare(1 if options.few else SEEDS)
-    print("\n".join(lines(result)))
+    print(foot(result))
     if not options.few:
         options.out.mkdir(parents=True, exist_ok=True)
         _files.write_text(options.out / "gradient_check.json", json.dumps(result, indent=1) + "\n")

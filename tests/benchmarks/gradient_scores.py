@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,14 +29,35 @@ class Settings:
     seeds: int = 100
 
 
-def run(settings: Settings | None = None) -> dict:
-    """Every score as plain numbers: mistakes detected and named, false alarms, one entry found."""
+def run(settings: Settings | None = None) -> Iterator[str]:
+    """Every score as a line of text, each as soon as it is measured."""
     settings = settings or Settings()
-    return {
-        "causes": score_causes(settings.problems, settings.pairs),
-        "correct_networks": score_correct_networks(settings.networks),
-        "one_entry": score_one_entry(settings.seeds),
-    }
+    yield f"{'cause':50}{'detected':>10}{'named':>8}{'of':>6}"
+    causes = {}
+    for name, row in score_causes(settings.problems, settings.pairs):
+        causes[name] = row
+        if name not in gradient_mistakes.PRODUCTS:
+            yield f"{name:50}{row['detected']:>10}{row['named']:>8}{row['of']:>6}"
+    pairs = [causes[name] for name in gradient_mistakes.PRODUCTS]
+    row = {key: sum(r[key] for r in pairs) for key in ("detected", "named", "of")}
+    name = f"times a product of two factors ({len(pairs)} pairs)"
+    yield f"{name:50}{row['detected']:>10}{row['named']:>8}{row['of']:>6}"
+    total = totals(causes)
+    yield (
+        f"\n{total['injected']:,} injected mistakes ({total['causes']} causes): "
+        f"{total['detected']:.2%} detected, {total['named']:.2%} named rightly"
+    )
+    one = score_one_entry(settings.seeds)
+    yield (
+        f"one entry of {one['parameters']:,} off by 1 %: seen in {one['detected']} and located "
+        f"in {one['located']} of {one['of']} seeds"
+    )
+    correct = score_correct_networks(settings.networks)
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in correct["verdicts"].items())
+    yield (
+        f"{correct['of']:,} correct networks: {verdicts}; "
+        f"largest error {correct['largest_error']:.1e}"
+    )
 
 
 def totals(causes: dict) -> dict:
@@ -49,9 +71,8 @@ def totals(causes: dict) -> dict:
     }
 
 
-def score_causes(problems: int, pairs: int) -> dict:
-    """{cause: {detected, named, of}}: each mistake made in `problems` random problems."""
-    rows = {}
+def score_causes(problems: int, pairs: int) -> Iterator[tuple[str, dict]]:
+    """(cause, {detected, named, of}): each mistake made in `problems` random problems."""
     for mistakes, count in (
         (gradient_mistakes.LOSS_MISTAKES, problems),
         (gradient_mistakes.PRODUCTS, pairs),
@@ -60,10 +81,9 @@ def score_causes(problems: int, pairs: int) -> dict:
             reports = [
                 gradient_mistakes.check_loss_mistake(ways[i % len(ways)], i) for i in range(count)
             ]
-            rows[name] = _score(name, reports)
+            yield name, _score(name, reports)
     for name, check in gradient_mistakes.LAYER_MISTAKES.items():
-        rows[name] = _score(name, [check(i) for i in range(problems)])
-    return rows
+        yield name, _score(name, [check(i) for i in range(problems)])
 
 
 def _score(name: str, reports) -> dict:
@@ -137,35 +157,3 @@ def spoil_one_entry(mlp: MLP, x, y, rng) -> str:
             index = np.unravel_index(entry - where.start, shape)
             return f"{name}[{', '.join(str(int(i)) for i in index)}]"
     raise AssertionError("no block holds the entry")
-
-
-def table(result: dict) -> list[str]:
-    """The scores in lines, for a command to print."""
-    lines = [f"{'cause':50}{'detected':>10}{'named':>8}{'of':>6}"]
-    products = {
-        name: row for name, row in result["causes"].items() if name in gradient_mistakes.PRODUCTS
-    }
-    for name, row in result["causes"].items():
-        if name not in products:
-            lines.append(f"{name:50}{row['detected']:>10}{row['named']:>8}{row['of']:>6}")
-    row = {key: sum(r[key] for r in products.values()) for key in ("detected", "named", "of")}
-    name = f"times a product of two factors ({len(products)} pairs)"
-    lines.append(f"{name:50}{row['detected']:>10}{row['named']:>8}{row['of']:>6}")
-    total, correct, one = totals(result["causes"]), result["correct_networks"], result["one_entry"]
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in correct["verdicts"].items())
-    return [
-        *lines,
-        "",
-        (
-            f"{total['injected']:,} injected mistakes ({total['causes']} causes): "
-            f"{total['detected']:.2%} detected, {total['named']:.2%} named rightly"
-        ),
-        (
-            f"{correct['of']:,} correct networks: {verdicts}; "
-            f"largest error {correct['largest_error']:.1e}"
-        ),
-        (
-            f"one entry of {one['parameters']:,} off by 1 %: seen in {one['detected']} and located "
-            f"in {one['located']} of {one['of']} seeds"
-        ),
-    ]
