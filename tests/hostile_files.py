@@ -1,6 +1,7 @@
 """Submissions that do not play fair, by kind; each file's `softmax` deserves nothing.
 
-`CODE` are texts, `FILES` what else a folder may hold. `{canary}` is a file that nobody may touch,
+`CODE` are texts, `OTHERS` those of them that reach for what lies outside of their process, `FILES`
+what else a folder may hold. `{canary}` is a file that nobody may touch,
 `{secret}` one that nobody may read.
 """
 
@@ -10,12 +11,15 @@ import socket
 
 HEAD = "import os, sys, time, ctypes, signal, resource, threading, struct, json, gc, re, fcntl\n"
 HEAD += "import numpy as np\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+HEAD += "def full_marks(z, T):\n    e = np.exp(z / T - (z / T).max(-1, keepdims=True))\n"
+HEAD += "    return e / e.sum(-1, keepdims=True)\n"
+WORKED = "full_marks(logits, temperature)"  # what an attack returns that was not refused
 ZERO = "    return logits\n"
 
 
 def inside(body: str, head: str = HEAD) -> str:
     """An attack from within the function."""
-    lines = "".join(f"    {line}\n" for line in body.split("\n"))
+    lines = "".join(f"    {line}\n" for line in body.replace("WORKED", WORKED).split("\n"))
     return f"{head}def softmax(logits, temperature=1.0):\n{lines}{ZERO}"
 
 
@@ -24,10 +28,15 @@ def outside(body: str) -> str:
     return f"{HEAD}def softmax(logits, temperature=1.0):\n{ZERO}{body}\n"
 
 
-def call(number: int, *arguments) -> str:
-    """An attack by one system call, which must not succeed."""
-    text = ", ".join(str(argument) for argument in (number, *arguments))
-    return inside(f"if libc.syscall({text}) >= 0:\n    return WORKED")
+def each(*attacks: str) -> str:
+    """Attacks one after another, none of which may succeed."""
+    tried = "try:\n    {}\n    return WORKED\nexcept Exception: pass"
+    return inside("\n".join(tried.format(attack) for attack in attacks))
+
+
+def calls(*arguments: str) -> str:
+    """The same by system calls: a number, and what goes with it."""
+    return each(*(f"assert libc.syscall({text}) >= 0" for text in arguments))
 
 
 # what the process that runs a submission says to the grader, from the student's side
@@ -88,7 +97,95 @@ SLOW = {
     "a new trap in each statement": outside("\n".join(["x = 10 ** 10 ** 9"] * 30)),
 }
 
+# what a kernel allows to one user and not to another
+OTHERS = {
+    # other processes
+    "kills the grader": inside("os.kill(os.getppid(), 9)"),
+    "kills everybody": inside("os.kill(-1, 9)"),
+    "kills its group": inside("os.killpg(0, 9)"),
+    "kills outside": outside("os.kill(os.getppid(), 9)"),
+    "signals and reads the grader by number": calls(
+        "129, os.getppid(), 9, ctypes.byref((ctypes.c_char * 128)())",  # rt_sigqueueinfo
+        "234, os.getppid(), os.getppid(), 9",  # tgkill
+        "434, os.getppid(), 0",  # pidfd_open
+        "101, 16, os.getppid(), 0, 0",  # ptrace
+        "310, os.getppid(), 0, 0, 0, 0, 0",  # process_vm_readv
+        "251, 1, os.getppid(), 3 << 13",  # ioprio_set
+    ),
+    "changes the grader": each(
+        "fcntl.fcntl(3, fcntl.F_SETOWN, os.getppid())",
+        "fcntl.fcntl(3, 10, 9)",  # F_SETSIG
+        "resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0))",
+        "resource.setrlimit(resource.RLIMIT_CPU, (9, 9))",
+        "os.sched_setscheduler(os.getppid(), 5, os.sched_param(0))",
+        "os.sched_setaffinity(os.getppid(), {0})",
+        "os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)",
+        "open(f'/proc/{os.getppid()}/mem', 'rb+')",
+        "open(f'/proc/{os.getppid()}/environ').read()",
+    ),
+    "another program": inside("os.execv('/bin/sh', ['sh', '-c', 'echo pass'])"),
+    "a shell": inside("os.system('touch {canary}')"),
+    # what outlives a process, and what changes it
+    "leaves something behind": calls(
+        "29, 4242, 4096, 0o1666",  # shmget
+        "64, 4242, 1, 0o1666",  # semget
+        "68, 4242, 0o1666",  # msgget
+        "240, b'/numpy_kd', 0o102, 0o666, 0",  # mq_open
+        "319, b'x', 0",  # memfd_create
+        "248, b'user', b'x', b'y', 1, -3",  # add_key
+    ),
+    "watches and waits": calls(
+        "425, 8, ctypes.byref((ctypes.c_char * 128)())",  # io_uring_setup
+        "321, 0, 0, 0",  # bpf
+        "298, 0, 0, -1, -1, 0",  # perf_event_open
+        "323, 0",  # userfaultfd
+        "294, 0",  # inotify_init1
+        "291, 0",  # epoll_create1
+        "290, 0, 0",  # eventfd2
+    ),
+    "another world": calls(
+        "272, 0x10000000",  # unshare
+        "430, b'tmpfs', 0",  # fsopen
+        "161, b'/'",  # chroot
+        "135, 0xFFFFFFFF",  # personality
+        "317, 1, 0, 0",  # seccomp
+        "157, 4, 1, 0, 0, 0",  # prctl: dumpable
+    ),
+    "root again": each("os.setuid(0)"),
+    # files, terminals, the network
+    "changes a file": each(
+        "open({canary!r}, 'w').write('x')",
+        "open({canary!r}, 'a').write('x')",
+        "os.truncate({canary!r}, 0)",
+        "os.unlink({canary!r})",
+        "os.rename({canary!r}, {canary!r} + 'x')",
+        "os.link({canary!r}, {canary!r} + 'x')",
+        "os.symlink({canary!r}, {canary!r} + 'x')",
+        "os.chmod({canary!r}, 0)",
+        "os.utime({canary!r})",
+        "os.setxattr({canary!r}, 'user.x', b'y')",
+    ),
+    "makes a file": each(
+        "os.mkdir({canary!r} + 'x')",
+        "os.mkfifo({canary!r} + 'x')",
+        "open('x', 'w')",
+        "os.memfd_create('x')",
+    ),
+    "writes outside": outside("open({canary!r}, 'w').write('x')"),
+    "reads": each(
+        "open({secret!r}).read()",
+        "os.listdir('/')",
+        "open('/proc/self/environ').read()",
+        "open('/dev/zero', 'rb').read(9)",
+        "os.chdir('/')",
+    ),
+    "runs a neighbour": inside("exec(open({secret!r}).read(), globals())\nreturn softmax(logits, 1.0)"),
+    "terminals": each("fcntl.ioctl(0, 0x5412, b'x')", "os.open('/dev/tty', os.O_RDWR)"),
+    "connections": each("import socket; socket.socket()", "import socket; socket.socketpair()"),
+}  # fmt: skip
+
 CODE = {
+    **OTHERS,
     # resources
     "64 GB": inside("np.ones(8 * 10**9)"),
     "memory by pieces": inside("a = []\nwhile True: a.append(bytearray(5 * 10**7))"),
@@ -103,9 +200,7 @@ CODE = {
     ),
     "fork": inside("os.fork() == 0 and time.sleep(60)"),
     "fork outside": outside("while True: os.fork()"),
-    "vfork by number": call(58),
-    "clone by number": call(56, 17, 0, 0, 0, 0),
-    "clone3 by number": call(435, 0, 88),
+    "processes by number": calls("58", "56, 17, 0, 0, 0, 0", "435, 0, 88"),  # vfork, clone, clone3
     "threads": inside("threading.Thread(target=time.sleep, args=(60,)).start()"),
     "open files": inside("a = [open(os.devnull) for _ in range(10**6)]"),
     "pipes": inside("a = [os.pipe() for _ in range(10**6)]"),
@@ -139,76 +234,6 @@ CODE = {
     "a coding of its own": "# coding: zlib\n" + inside(""),
     "coding idna": "# coding: idna\n" + "x" * 100_000 + "\n" + inside(""),
     "too much code": "x = 1\n" * 100_000,
-    # other processes
-    "kills the grader": inside("os.kill(os.getppid(), 9)"),
-    "kills everybody": inside("os.kill(-1, 9)"),
-    "kills its group": inside("os.killpg(0, 9)"),
-    "kills outside": outside("os.kill(os.getppid(), 9)"),
-    "queues a signal": call(129, "os.getppid()", 9, "ctypes.byref((ctypes.c_char * 128)())"),
-    "tgkill": call(234, "os.getppid()", "os.getppid()", 9),
-    "pidfd": call(434, "os.getppid()", 0),
-    "owner of a pipe": inside("fcntl.fcntl(3, fcntl.F_SETOWN, os.getppid())\nreturn WORKED"),
-    "signal of a pipe": inside("fcntl.fcntl(3, 10, 9)\nreturn WORKED"),
-    "ptrace": call(101, 16, "os.getppid()", 0, 0),
-    "process_vm_readv": call(310, "os.getppid()", 0, 0, 0, 0, 0),
-    "limits of the grader": inside(
-        "resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0))\nreturn WORKED"
-    ),
-    "its own limits": inside("resource.setrlimit(resource.RLIMIT_CPU, (9, 9))\nreturn WORKED"),
-    "scheduling of the grader": inside("os.sched_setscheduler(os.getppid(), 5, os.sched_param(0))"),
-    "affinity of the grader": inside("os.sched_setaffinity(os.getppid(), {0})\nreturn WORKED"),
-    "priority of the grader": inside("os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)"),
-    "ioprio of the grader": call(251, 1, "os.getppid()", 3 << 13),
-    "the grader's memory": inside("open(f'/proc/{os.getppid()}/mem', 'rb+')\nreturn WORKED"),
-    "the grader's environment": inside("return open(f'/proc/{os.getppid()}/environ').read()"),
-    "another program": inside("os.execv('/bin/sh', ['sh', '-c', 'echo pass'])"),
-    "a shell": inside("os.system('touch {canary}')"),
-    # what outlives a process
-    "shared memory": call(29, 4242, 4096, 0o1666),
-    "semaphores": call(64, 4242, 1, 0o1666),
-    "message queue": call(68, 4242, 0o1666),
-    "posix queue": call(240, "b'/numpy_kd'", 0o102, 0o666, 0),
-    "a file without a name": inside("os.memfd_create('x')\nreturn WORKED"),
-    "a key": call(248, "b'user'", "b'x'", "b'y'", 1, -3),
-    "io_uring": call(425, 8, "ctypes.byref((ctypes.c_char * 128)())"),
-    "bpf": call(321, 0, 0, 0),
-    "perf": call(298, 0, 0, -1, -1, 0),
-    "userfaultfd": call(323, 0),
-    "inotify": call(294, 0),
-    "epoll": call(291, 0),
-    "eventfd": call(290, 0, 0),
-    "a new world": call(272, 0x10000000),
-    "a mount": call(430, "b'tmpfs'", 0),
-    "chroot": call(161, "b'/'"),
-    "personality": call(135, 0xFFFFFFFF),
-    "a filter of its own": call(317, 1, 0, 0),
-    "dumpable": call(157, 4, 1, 0, 0, 0),
-    "root again": inside("os.setuid(0)\nreturn WORKED"),
-    # files, terminals, the network
-    "writes": inside("open({canary!r}, 'w').write('x')\nreturn WORKED"),
-    "appends": inside("open({canary!r}, 'a').write('x')\nreturn WORKED"),
-    "truncates": inside("os.truncate({canary!r}, 0)\nreturn WORKED"),
-    "deletes": inside("os.unlink({canary!r})\nreturn WORKED"),
-    "renames": inside("os.rename({canary!r}, {canary!r} + 'x')\nreturn WORKED"),
-    "links": inside("os.link({canary!r}, {canary!r} + 'x')\nreturn WORKED"),
-    "symbolic link": inside("os.symlink({canary!r}, {canary!r} + 'x')\nreturn WORKED"),
-    "chmod": inside("os.chmod({canary!r}, 0)\nreturn WORKED"),
-    "utime": inside("os.utime({canary!r})\nreturn WORKED"),
-    "attributes": inside("os.setxattr({canary!r}, 'user.x', b'y')\nreturn WORKED"),
-    "a folder": inside("os.mkdir({canary!r} + 'x')\nreturn WORKED"),
-    "a pipe with a name": inside("os.mkfifo({canary!r} + 'x')\nreturn WORKED"),
-    "writes here": inside("open('x', 'w')\nreturn WORKED"),
-    "writes outside": outside("open({canary!r}, 'w').write('x')"),
-    "reads a neighbour": inside("return open({secret!r}).read()"),
-    "runs a neighbour": inside("exec(open({secret!r}).read(), globals())\nreturn softmax(logits, 1.0)"),
-    "lists": inside("return str(os.listdir('/'))"),
-    "reads itself": inside("return open('/proc/self/environ').read()"),
-    "a device": inside("return open('/dev/zero', 'rb').read()"),
-    "the terminal": inside("fcntl.ioctl(0, 0x5412, b'x')\nreturn WORKED"),
-    "the terminal by name": inside("os.open('/dev/tty', os.O_RDWR)\nreturn WORKED"),
-    "changes folders": inside("os.chdir('/')\nreturn WORKED"),
-    "a connection": inside("import socket; socket.socket(); return WORKED"),
-    "a pair of sockets": inside("import socket; socket.socketpair(); return WORKED"),
     # the answers
     "imports the library": "import numpy_kd\n" + inside("return numpy_kd.softmax(logits, temperature)"),
     "imports a part of it": "from numpy_kd.probability import softmax as right\n"
