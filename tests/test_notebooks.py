@@ -102,10 +102,12 @@ def check_definitions(source: str) -> None:
 
 
 @each
-def test_its_links_lead_somewhere(path):
-    for cell in cells_of(path, "markdown"):
-        for target in re.findall(r"\]\(([^)#]+?\.(?:ipynb|md|png))\)", cell.source):
-            assert (FOLDER / target).exists(), target
+def test_its_links_lead_somewhere_and_to_its_exercises(path):
+    text = "\n".join(cell.source for cell in cells_of(path, "markdown"))
+    targets = set(re.findall(r"\]\(([^)#]+?\.(?:ipynb|md|png))\)", text))
+    assert [target for target in targets if not (FOLDER / target).exists()] == []
+    sheets = (FOLDER / "exercises").glob(f"ex{path.name[:2]}_*.ipynb")
+    assert {f"exercises/{sheet.name}" for sheet in sheets} <= targets
 
 
 @each
