@@ -173,6 +173,19 @@ def test_a_search_goes_on_while_the_best_is_at_its_end():
     assert [t["job"]["rate"] for t in found] == [*down, 0.08, 0.04, 0.02]
 
 
+def test_a_rate_that_diverges_is_tried_and_not_chosen(digits_as_mnist, tmp_path):
+    def at(rate: float):
+        how = {"optimizer": "SGD", "optimizer_settings": {}, "name": f"trial-{rate:g}"}
+        return mnist.trial(TINY, "student alone", rate, **how)
+
+    with mnist.Workers(tmp_path, source=digits_as_mnist, processes=2, progress=False) as workers:
+        found = mnist._searched(workers, {"row": at}, {"row": (0.1, 1e9)}, 0)["row"]
+    assert [result.get("diverged", "")[:15] for result in found] == ["", "the loss became"]
+    chosen = mnist.choice(found)
+    assert chosen["rate"] == 0.1
+    assert [t["errors"] for t in chosen["tried"]] == [chosen["errors"], TINY.images // 6]
+
+
 def test_tuning_a_bias_never_makes_more_errors_where_it_is_tuned(serial):
     for row in serial["biases"]:
         for i in range(TINY.other_seeds):

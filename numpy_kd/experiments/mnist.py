@@ -24,6 +24,7 @@ import numpy as np
 from numpy_kd import _checks, metrics
 from numpy_kd.distillation import Ensemble
 from numpy_kd.experiments.jobs import Job, Workers, data_set
+from numpy_kd.mlp import MLP
 from numpy_kd.probability import softmax
 from numpy_kd.transfer import best_bias, frequency_bias, rows_of_classes
 
@@ -195,11 +196,23 @@ def teacher(s: Settings, name: str, **more) -> Job:
     )
 
 
-def trial(s: Settings, row: str, rate: float, epochs: int = 0, **more) -> Job:
-    """A network by which something is chosen: neither it nor its teacher sees the last images."""
+class Trial(Job):
+    """A network by which something is chosen: one that diverges has every image wrong."""
+
+    def work(self, teacher, source, checkpoint) -> tuple[dict, MLP | None]:
+        """As any job, or what there is to say of a loss that became infinite."""
+        try:
+            return super().work(teacher, source, checkpoint)
+        except FloatingPointError as error:
+            return {"held_out_errors": self.held_out, "diverged": str(error)}, None
+
+
+def trial(s: Settings, row: str, rate: float, epochs: int = 0, **more) -> Trial:
+    """Neither it nor its teacher sees the last images."""
     if row not in ("student alone", "label smoothing"):
         more |= {"teacher": (CHOOSER,)}
-    return network(s, row, rate, epochs, held_out=s.images // 6, **more)
+    job = network(s, row, rate, epochs, held_out=s.images // 6, **more)
+    return Trial(**vars(job))
 
 
 # --- the rounds -----------------------------------------------------------------------------
@@ -301,7 +314,8 @@ def choice(trials: list[dict]) -> dict:
             said["hard_weight"] = job["settings"]["hard_weight"]
         return said | {"errors": result["held_out_errors"]}
 
-    best = min(trials, key=lambda r: (r["held_out_errors"], r["held_out_cross_entropy"]))
+    cost = "held_out_cross_entropy"
+    best = min(trials, key=lambda r: (r["held_out_errors"], r.get(cost, np.inf)))
     return told(best) | {"tried": [told(result) for result in trials]}
 
 
