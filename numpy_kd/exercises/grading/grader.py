@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 from numpy_kd.exercises import catalogue
 from numpy_kd.exercises.exercise import Exercise, Sheet
 from numpy_kd.exercises.grading import gradebook, names, sandbox
@@ -50,7 +48,7 @@ def grade_file(path: Path, folder: Path, links, settings: Settings) -> dict:
         return record_of(path, folder, settings, Found(problem=str(reason)))
     digest = hashlib.sha256(data).hexdigest()
     try:
-        job = Job(data, path.suffix.lower(), *_asked(), library())
+        job = Job(data, path.suffix.lower(), tuple(catalogue.EXERCISES), library())
 
         def choose(found: Found) -> list[Run]:
             sheets, _ = sheets_of(settings.sheet, inside, found)
@@ -103,22 +101,6 @@ def bytes_of(path: Path) -> bytes:
             size = status.st_size / 1e6
             raise Unreadable(f"the file has {size:.0f} MB; the limit is {FILE_BYTES / 1e6:.0f} MB")
         return file.read(FILE_BYTES)
-
-
-@cache
-def _asked() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of all exercises, and of those that are given a generator."""
-    drawing = (
-        name
-        for name, exercise in catalogue.EXERCISES.items()
-        if any(
-            isinstance(value, np.random.Generator)
-            for _, calls in exercise.plan(0)
-            for call in calls
-            for value in call
-        )
-    )
-    return tuple(catalogue.EXERCISES), tuple(drawing)
 
 
 @cache

@@ -86,8 +86,6 @@ class Job:
     suffix: str
     wanted: Sequence[str]
     """the functions that exercises ask for"""
-    drawing: Sequence[str] = ()
-    """those of them that are given a random generator"""
     library: dict[str, Callable] = field(default_factory=dict)
     """what a notebook may use of the library outside of its functions"""
 
@@ -283,7 +281,6 @@ class Child:
             "kind": "file",
             "suffix": job.suffix,
             "wanted": list(job.wanted),
-            "drawing": list(job.drawing),
             "library": sorted(job.library),
             "skip": list(skip.items()),
             "seconds": limits.statements,

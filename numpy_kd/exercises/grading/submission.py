@@ -18,6 +18,7 @@ CODE_CHARACTERS = 500_000
 STATEMENTS = 5_000
 REPAIRS = 50  # lines or blocks that are left out before a cell is given up
 KEPT_CELL_MAGICS = ("%%time", "%%timeit", "%%capture")
+TIMED = re.compile(r"([ \t]*)%time[ \t]+(?=\w)")  # a magic before a statement, which is run
 MAGIC = re.compile(r"[ \t]*([%!]|\?{1,2}[ \t]*\w|[\w ,.]+=[ \t]*[%!]|[\w.]+\?{1,2}[ \t]*$)")
 DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 BLOCK_ABOVE = re.compile(r"expected an indented block after .* on line (\d+)")
@@ -56,11 +57,12 @@ def read(data: bytes, suffix: str, wanted=()) -> Submission:
     submission = Submission()
     text = decoded(data, suffix, submission.notes)
     cells = [("code", text)]
-    if suffix == ".ipynb":
+    is_notebook = not DEFINED.search(text) if suffix == ".ipynb" else text.lstrip()[:1] == "{"
+    if is_notebook:  # by what it is: a wrong ending costs nothing
         cells, submission.sheet = notebook(text)
     if sum(len(source) for _, source in cells) > CODE_CHARACTERS:
         raise Unreadable(f"more than {CODE_CHARACTERS} characters of code")
-    places = [f"cell {n}" if suffix == ".ipynb" else "the file" for n in range(1, len(cells) + 1)]
+    places = [f"cell {n}" if is_notebook else "the file" for n in range(1, len(cells) + 1)]
     there = {name for kind, source in cells if kind == "code" for name in DEFINED.findall(source)}
     for place, (kind, source) in zip(places, cells, strict=True):
         if kind == "code":
@@ -188,7 +190,13 @@ def _parsed(submission: Submission, lines: list[str], place: str) -> list[ast.st
 
 
 def _empty_magic(lines: list[str], at: int) -> None:
-    """`pass` for a line that is IPython's, and nothing for those that continue it."""
+    """`pass` for a line that is IPython's, and nothing for those that continue it.
+
+    Of `%time x = 1` the statement stays.
+    """
+    if TIMED.match(lines[at]):
+        lines[at] = TIMED.sub(r"\1", lines[at])
+        return
     continued = lines[at].rstrip().endswith("\\")
     lines[at] = lines[at][: len(lines[at]) - len(lines[at].lstrip())] + "pass"
     while continued and at + 1 < len(lines):
