@@ -6,12 +6,12 @@ process that runs it, so only the standard library is needed.
 """
 
 import ast
-import codecs
 import io
 import json
 import linecache
 import re
 import tokenize
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 CODE_CHARACTERS = 500_000
@@ -22,11 +22,6 @@ TIMED = re.compile(r"([ \t]*)%time[ \t]+(?=\w)")  # a magic before a statement, 
 MAGIC = re.compile(r"[ \t]*([%!]|\?{1,2}[ \t]*\w|[\w ,.]+=[ \t]*[%!]|[\w.]+\?{1,2}[ \t]*$)")
 DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 BLOCK_ABOVE = re.compile(r"expected an indented block after .* on line (\d+)")
-MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
-    *((mark, "utf-16") for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
-)
 ELSEWHERE = (
     "cp949",
     "latin-1",
@@ -55,7 +50,7 @@ def read(data: bytes, suffix: str, wanted=()) -> Submission:
     Raises `Unreadable` for what is not a notebook, or too long.
     """
     submission = Submission()
-    text = decoded(data, suffix, submission.notes)
+    text = decoded(data, submission.notes)
     cells = [("code", text)]
     is_notebook = not DEFINED.search(text) if suffix == ".ipynb" else text.lstrip()[:1] == "{"
     if is_notebook:  # by what it is: a wrong ending costs nothing
@@ -78,16 +73,12 @@ def read(data: bytes, suffix: str, wanted=()) -> Submission:
     return submission
 
 
-def decoded(data: bytes, suffix: str, notes: list[str]) -> str:
+def decoded(data: bytes, notes: list[str]) -> str:
     """The text of a file: by its mark, its coding line, or as UTF-8."""
-    says = next((name for mark, name in MARKS if data.startswith(mark)), "")
-    if not says and suffix == ".ipynb":
-        says = json.detect_encoding(data)
-    elif not says:
-        try:
+    says: str = json.detect_encoding(data)  # by a mark, or by its zeros
+    if says == "utf-8":
+        with suppress(SyntaxError):  # no UTF-8, and no coding line or one that nobody knows
             says = tokenize.detect_encoding(io.BytesIO(data[:1000]).readline)[0]
-        except SyntaxError:  # neither UTF-8 nor a coding line, or one that nobody knows
-            says = "utf-8"
     for name in (says, *ELSEWHERE):
         try:
             text = data.decode(name)
