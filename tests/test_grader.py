@@ -54,7 +54,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits are thos
 
 @pytest.fixture(scope="module")
 def links():
-    with sandbox.numpy_links() as directory, sandbox.closed_to_inspection():
+    with sandbox.numpy_links() as directory:
         yield directory
 
 

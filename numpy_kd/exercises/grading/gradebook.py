@@ -214,4 +214,4 @@ def feedback(verdicts, notes: list[str]) -> str:
 
 def _quoted(text: str) -> list[str]:
     """An indented block: nothing in it is markup, whatever a submission has said."""
-    return ["    " + line for line in re.split(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]", text)]
+    return ["    " + line for line in text.splitlines()]
