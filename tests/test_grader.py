@@ -418,7 +418,9 @@ def test_no_helper_is_asked_for_later_than_it_is_given():
     [
         ("training_step", "linear_backward(np.ones((1, 60_000)), np.ones((1, 60_000)), np.ones((1, 1)))"),
         ("training_step", "linear_backward(np.zeros((0, 20_000)), np.zeros((0, 20_000)), np.ones((1, 1)))"),
+        ("training_step", "linear_backward((np.ones(60_000),), (np.ones(60_000),), np.ones((1, 1)))"),
         ("munge", "nearest_neighbours(np.ones((60_000, 1)))"),
+        ("munge", "nearest_neighbours((np.ones(90),) * 900)"),
         ("hinton_loss", "one_hot(np.zeros(8000, int), 40_000)"),
     ],
 )  # fmt: skip

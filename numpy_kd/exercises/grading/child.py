@@ -14,9 +14,7 @@ import itertools
 import linecache
 import math
 import os
-import random
 import re
-import secrets
 import signal
 import sys
 import time
@@ -45,7 +43,7 @@ from numpy_kd.exercises.judging.wire import (
 NOBODY = 65534
 HOME = "numpy_kd"
 NOTEBOOK = "__main__"
-NEEDED = ("numpy.random", "unicodedata", "tracemalloc")  # by answers, identifiers, warnings
+NEEDED = ("unicodedata", "tracemalloc")  # by identifiers, by warnings
 NOT_LOADED = {"__main__", "antigravity", "ensurepip", "idlelib", "lib2to3", "pip", "test", "this"}
 NOT_LOADED |= {"tkinter", "turtle", "turtledemo", "venv"}
 SLOW = (ast.Expr, ast.For, ast.AsyncFor, ast.While)  # statements that define nothing of their own
@@ -65,7 +63,7 @@ def serve() -> None:
     active = limit(header["limits"])
     try:
         submission = read(arrays[0].tobytes(), header["suffix"], header["wanted"])
-        load(submission)
+        load(submission, header["drawing"])
         problem = ""
     except Unreadable as reason:
         submission, problem = Submission(), str(reason)
@@ -126,21 +124,29 @@ def limit(limits: dict) -> list[str]:
     return active
 
 
-def load(submission: Submission) -> None:
+def load(submission: Submission, drawing) -> None:
     """Import what the submission imports of the standard library and of NumPy: later no file opens.
 
     What is drawn without a seed is the same each time, so that a grade can be repeated.
     """
-    random.seed(0)
-    secrets.randbits = random.getrandbits  # type: ignore[assignment]  # NumPy's seeds
     lines, words = [f"import {name}" for name in NEEDED], set()
     for part in (part for node, _ in submission.statements for part in ast.walk(node)):
         if isinstance(part, ast.Import):
             lines += [f"import {alias.name}" for alias in part.names]
         elif isinstance(part, ast.ImportFrom) and not part.level:
             lines += [f"from {part.module} import {alias.name}" for alias in part.names]
-        elif isinstance(part, (ast.Name, ast.Attribute)):
-            words.add(part.id if isinstance(part, ast.Name) else part.attr)
+        elif isinstance(part, (ast.Name, ast.FunctionDef)):
+            words.add(part.id if isinstance(part, ast.Name) else part.name)
+        elif isinstance(part, ast.Attribute):
+            words.add(part.attr)
+    words.update(*(re.split("[ .]", line) for line in lines))
+    if words & {"random", "*", *drawing}:
+        import random
+        import secrets
+
+        random.seed(0)
+        secrets.randbits = random.getrandbits  # type: ignore[assignment]  # NumPy's seeds
+        lines.append("import numpy.random")
     for line in lines:
         parts = re.split("[ .]", line)
         known = parts[1] == "numpy" or parts[1] in sys.stdlib_module_names

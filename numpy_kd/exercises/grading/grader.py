@@ -23,6 +23,7 @@ from numpy_kd.exercises.judging.verdict import Verdict, judge, not_there
 from numpy_kd.exercises.judging.wire import FILE_BYTES
 
 LOOK = "please show this to your teacher"
+DRAWING = tuple(e.name for e in catalogue.EXERCISES.values() if "rng" in e.signature)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def grade_file(path: Path, folder: Path, links, settings: Settings) -> dict:
     try:
         data = bytes_of(path)
         digest = hashlib.sha256(data).hexdigest()
-        job = Job(data, path.suffix.lower(), tuple(catalogue.EXERCISES), library())
+        job = Job(data, path.suffix.lower(), tuple(catalogue.EXERCISES), library(), DRAWING)
         found, done = sandbox.run(job, choose, links, settings.limits, settings.wrap)
     except Unreadable as reason:
         found = Found(problem=str(reason))

@@ -1,7 +1,6 @@
 """A conversation with a process that is not trusted: a file in, numbers out, then it is killed.
 
-The child gets an empty environment, an empty directory, its own session, limits on what it may
-use, and a wall clock. What comes back is bytes, read incrementally and believed only where they
+The child gets an environment of its own, a session, limits on what it may use, and a wall clock. What comes back is bytes, read incrementally and believed only where they
 are the frames that were asked for. Where it dies, another one goes on with the rest: what costs a
 statement or a function its time costs the others nothing.
 """
@@ -49,9 +48,7 @@ ALL_ANSWERS = 16 * wire.ANSWER_BYTES  # of one submission,
 FRAME_BYTES = 600  # where each frame counts for so many, at least
 START = 30.0  # seconds for Python and NumPy, before anything of a submission is there
 RESTARTS = 4  # for statements that end the process
-GRACE = (
-    1.0  # seconds that a statement may take beyond its own limit before it is ended from outside
-)
+GRACE = 1.0  # seconds beyond its limit that a statement may take until it is ended from outside
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,8 @@ class Job:
     """the functions that exercises ask for"""
     library: dict[str, Callable] = field(default_factory=dict)
     """what a notebook may use of the library outside of its functions"""
+    drawing: Sequence[str] = ()
+    """those of the wanted functions that are given a random generator"""
 
 
 @dataclass(frozen=True)
@@ -240,6 +239,7 @@ class Child:
             "kind": "file",
             "suffix": job.suffix,
             "wanted": list(job.wanted),
+            "drawing": list(job.drawing),
             "library": sorted(job.library),
             "skip": list(skip.items()),
             "seconds": limits.statements,
@@ -425,20 +425,20 @@ def _helped(header: dict, arrays: list, given: dict[str, Callable]) -> tuple[dic
     elif sum(map(_numbers, [*values, *words.values()])) > HELPER_NUMBERS:
         refusal = "the arrays are too large for a given helper"
     else:
+        back: list = []
         try:
-            back: list = []
             with np.errstate(all="ignore"):
-                return {
-                    "kind": "result",
-                    "value": wire.encode(given[name](*values, **words), back),
-                }, back
+                value = wire.encode(given[name](*values, **words), back)
+            return {"kind": "result", "value": value}, back
         except Exception as error:  # noqa: BLE001 (whatever it is, it is the student's)
             refusal = f"{name}: {type(error).__name__}: {error}"
     return {"kind": "refused", "text": refusal[: wire.TEXT]}, []
 
 
 def _numbers(value) -> int:
-    """How many numbers an array has, a length of 0 hiding none; a whole number may be a length."""
+    """How many numbers these are: no length of 0 hides another, and a whole number may be a length."""
+    if isinstance(value, tuple):
+        return sum(map(_numbers, value))
     if isinstance(value, np.ndarray):
         return math.prod(length or 1 for length in value.shape)
     return abs(value) if isinstance(value, int) else 1

@@ -22,10 +22,7 @@ TIMED = re.compile(r"([ \t]*)%time[ \t]+(?=\w)")  # a magic before a statement, 
 MAGIC = re.compile(r"[ \t]*([%!]|\?{1,2}[ \t]*\w|[\w ,.]+=[ \t]*[%!]|[\w.]+\?{1,2}[ \t]*$)")
 DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 BLOCK_ABOVE = re.compile(r"expected an indented block after .* on line (\d+)")
-ELSEWHERE = (
-    "cp949",
-    "latin-1",
-)  # tried where a file is not UTF-8 and says nothing; the last fits all
+ELSEWHERE = ("cp949", "latin-1")  # where a file is not what it says; the second fits all
 PARSER_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 
