@@ -182,6 +182,42 @@ PY = {
     "CP949": ("# -*- coding: cp949 -*-\n# 김철수\n" + NP + DEF).encode("cp949"),
     "CP949 that does not say so": ("# 김철수\n" + NP + DEF).encode("cp949"),
     "Latin-1": ("# coding: latin-1\n# größe\n" + NP + DEF).encode("latin-1"),
+    # what came later
+    "results with names": NP + "from collections import namedtuple\n" + DEF
+    + "Grads = namedtuple('Grads', 'dx dW db')\n"
+    "def linear_backward(dy, x, W):\n    return Grads(db=dy.sum(0), dW=x.T @ dy, dx=dy @ W.T)\n",
+    "a chain of constants, last first": with_one("ONE = TWO / 2", "TWO = FOUR / 2", "FOUR = 4.0 + TOO", "TOO = 0.0"),
+    "a part that is loaded late": NP + "from concurrent.futures import ThreadPoolExecutor\n" + with_line(
+        "try:\n    with ThreadPoolExecutor() as pool:\n        pool.submit(print)\nexcept RuntimeError:\n    pass"
+    ),
+    "an error state as a decorator": NP + "@np.errstate(all='ignore')\n" + DEF,
+    "singledispatch": NP + "from functools import singledispatch\n@singledispatch\n" + STUB
+    + "@softmax.register(np.ndarray)\n" + DEF.replace("def softmax", "def _"),
+    "overloads": "from __future__ import annotations\nfrom typing import Final, Literal, ParamSpec, cast, overload\n"
+    + NP + "@overload\ndef softmax(z: Rows) -> Rows: ...\n@overload\ndef softmax(z: Rows, T: float) -> Rows: ...\n"
+    + DEF.replace("return e / e.sum(axis=-1, keepdims=True)", "return cast('Rows', e / e.sum(-1, keepdims=True))"),
+    "a class that is no class": NP + "class softmax:\n    def __new__(cls, z, T=1.0):\n"
+    + "".join(f"    {line}\n" for line in E.splitlines()),
+    "methods of an object": NP + "class Me:\n    def softmax(self, z, T=1.0):\n"
+    + "".join(f"    {line}\n" for line in E.splitlines()) + "softmax = Me().softmax\n",
+    "operators of its own": NP + "class Rows:\n    def __init__(s, a): s.a = a\n"
+    "    def __truediv__(s, o): return Rows(s.a / (o.a if isinstance(o, Rows) else o))\n"
+    "    def exp(s): return Rows(np.exp(s.a - s.a.max(-1, keepdims=True)))\n"
+    "    total = property(lambda s: Rows(s.a.sum(-1, keepdims=True)))\n"
+    "def softmax(z, T=1.0):\n    e = (Rows(z) / T).exp()\n    return (e / e.total).a\n",
+    "a kind of array": NP + "class Rows(np.ndarray):\n    pass\n" + DEF.replace("return e /", "return e.view(Rows) /"),
+    "a memory of its own": NP + "SEEN = {}\ndef softmax(z, T=1.0):\n    softmax.calls += 1\n"
+    "    return SEEN.setdefault((z.tobytes(), z.dtype.str, T), fresh(z, T))\nsoftmax.calls = 0\n"
+    + DEF.replace("softmax", "fresh"),
+    "by exec": NP + f"exec({DEF!r})\nglobals()['other'] = softmax\n",
+    "a bound signature": NP + "import inspect\ndef bound(f):\n    signature = inspect.signature(f)\n"
+    "    def inner(*a, **k):\n        b = signature.bind(*a, **k); b.apply_defaults()\n"
+    "        return f(*b.args, **b.kwargs)\n    return inner\nprint(inspect.getsource(bound))\n@bound\n" + DEF,
+    "a program's arguments": NP + DEF + "import argparse, doctest, unittest\ndoctest.testmod()\n"
+    "unittest.main(argv=['x'], exit=False)\nargparse.ArgumentParser().parse_args()\n",
+    "tables of half a gigabyte": NP + "X = np.zeros((60_000, 784))\nY = np.zeros((60_000, 784))\nZ = X @ Y.T\n" + DEF,
+    "in place on a copy": NP + "def softmax(z, T=1.0):\n    z = np.divide(z, T)\n"
+    "    np.subtract(z, z.max(-1, keepdims=True), out=z)\n    np.exp(z, out=z)\n    z /= z.sum(-1)[:, None]\n    return z\n",
     "uncountable": NP + DEF + "x = object()\nprint(x, id(x), hash('x'))\nraise ValueError(f'{x} {id(x)}')\n",
 }  # fmt: skip
 
@@ -241,8 +277,24 @@ BOOKS = {
     "odd cells": json.dumps({"cells": [None, {"cell_type": "code"}, {"cell_type": "code", "source": 3},
                                         *json.loads(as_notebook(NP, DEF))["cells"]]}),
     "1 MB of pictures": as_notebook(NP, DEF, attachments="iVBORw0KGgo" * 100_000),
+    "time before a statement": as_notebook(NP, "%time ONE = 1.0\n%time", "def softmax(z, T=1.0):\n    " + ONE),
+    "checked in a loop": as_notebook(
+        GIVEN, DEF, "for f in (softmax,):\n    kd.check(f)\nall_ = {f.__name__: kd.check(f, points=5) for f in (softmax,)}",
+        "report = kd.check(softmax)\nprint(report.lines)\nif not kd.check(softmax):\n    raise SystemExit",
+    ),
+    "Colab's head": as_notebook(
+        "from google.colab import drive\ndrive.mount('/content/drive')\n%cd /content\n!pip -q install x && echo ok",
+        "import sys\nif 'google.colab' in sys.modules:\n    !pip install x\nelse:\n    %matplotlib inline\n" + NP, DEF,
+    ),
+    "a future in a later cell": as_notebook(NP, "from __future__ import annotations\n" + annotated("", z="Rows")),
+    "two worksheets": json.dumps({"worksheets": [{"cells": [{"cell_type": "heading", "source": "x"}]},
+                                                 *json.loads(version_3(NP, DEF))["worksheets"]]}),
+    "15 MB of pictures": as_notebook(NP, DEF, attachments="iVBORw0KGgo" * 1_400_000),
     "a training notebook": as_notebook(
         GIVEN, DEF, "history = []\nfor epoch in range(10**9):\n    history.append(epoch)",
         "while True:\n    try:\n        pass\n    except:\n        continue", "kd.check(softmax, points=5)",
     ),
 }  # fmt: skip
+
+# files whose names do not say what they are
+RENAMED = {"a notebook.py": as_notebook(NP, DEF), "a program.ipynb": NP + DEF}

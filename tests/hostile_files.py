@@ -351,6 +351,108 @@ CODE = {
     "a hook on imports": outside("sys.meta_path.insert(0, object())\nimport builtins\nbuiltins.__import__ = None"),
     "builtins taken away": outside("import builtins\nbuiltins.isinstance = builtins.type = None"),
     "modules taken away": outside("sys.modules.clear()"),
+    # the process that asks, from within it
+    "the notebook told otherwise": outside(
+        "notebook = next(o for o in gc.get_objects() if type(o).__name__ == 'Notebook')\n"
+        "notebook.left = notebook.header['statement'] = 1e9\n"
+        "type(notebook).found = lambda s: {k: {w: list(s.wanted) for w in s.wanted} for k in ('own', 'checked', 'lost')}\n"
+        "type(notebook).answer = lambda s, *a: ({'kind': 'pass', 'points': 5}, [])"
+    ),
+    "the library by the stack": inside(
+        "frame = sys._getframe()\n"
+        "while frame and not hasattr(frame.f_locals.get('self'), 'ask'): frame = frame.f_back\n"
+        "return frame.f_locals['self'].ask('softmax', (logits, temperature), {})"
+    ),
+    "the library kept for later": "import numpy_kd as kd\nkept = kd.softmax\n"
+    + inside("try: return kept(logits, temperature)\nexcept ValueError: pass"),
+    "the library's own kind": outside(
+        "import numpy_kd\ntype(numpy_kd.softmax).__call__ = lambda s, *a: full_marks(*a)\nsoftmax = numpy_kd.softmax"
+    ),
+    "odd questions to the library": outside(
+        "import numpy_kd as kd\n"
+        "odd = [None, 'x' * 999, (), True, 10**18, float('nan'), np.zeros((0, 0)), np.full((3, 3), np.nan),\n"
+        "       np.random.default_rng(1), object(), np.array('x'), '\\x1b[31m\\ud800', (1,) * 5000]\n"
+        "for name in ('softmax', 'one_hot', 'linear_backward', 'hinton_loss', 'nearest_neighbours', 'check', 'x' * 5000):\n"
+        "    for o in odd:\n"
+        "        for words in ({}, {'axis': o, 'x' * 3000: o, '': o}):\n"
+        "            for n in range(6):\n"
+        "                try: getattr(kd, name)(*[o] * n, **words)\n"
+        "                except Exception: pass"
+    ),
+    "modules replaced": outside(
+        "import typing, functools, itertools, traceback, types, ast, math, io\n"
+        "for module in (typing, functools, itertools, traceback, types, ast, math, struct, io, os, time, signal):\n"
+        "    for name in list(vars(module)):\n"
+        "        if name[0] != '_': setattr(module, name, None)\n"
+        "raise ValueError"
+    ),
+    "functions of numpy replaced": outside(
+        "for name in ('exp', 'max', 'ndim', 'prod', 'frombuffer', 'empty', 'ndarray', 'generic'):\n"
+        "    setattr(np, name, lambda *a, **k: np.zeros(()))"
+    ),
+    "hooks": outside(
+        "import atexit, weakref\natexit.register(lambda: [os.write(fd, b'x' * 99) for fd in range(3, 9)])\n"
+        "threading.excepthook = sys.excepthook = sys.unraisablehook = lambda *a: os._exit(0)\n"
+        "gc.callbacks.append(lambda *a: 1 / 0)\nsys.addaudithook(lambda *a: 1 / 0)"
+    ),
+    "signals held back": outside("signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\n" + SWALLOW),
+    "a recursion limit of 40": outside("sys.setrecursionlimit(40)"),
+    "codecs": outside(
+        "import codecs\nfor name in ('strict', 'replace'): codecs.register_error(name, lambda e: ('x' * 10**9, 0))\n"
+        "raise ValueError('\\ud800')"
+    ),
+    "ends when it is deleted": inside("class D:\n    __del__ = lambda s: os._exit(0)\nD()"),
+    "ends when it is looked at": outside(
+        "class A:\n    __getattribute__ = lambda s, n: os._exit(0)\n    __call__ = lambda s, *a: 1\nsoftmax = A()"
+    ),
+    "has every attribute": outside(
+        "class A:\n    __getattr__ = __call__ = lambda s, *a: A()\n    __iter__ = lambda s: iter([A()])\nsoftmax = A()"
+    ),
+    "wraps itself": outside(
+        "import functools\nsoftmax.__wrapped__ = softmax\nfor _ in range(10**5): softmax = functools.partial(softmax)"
+    ),
+    "code within code": outside(
+        "c = softmax.__code__\nfor _ in range(20_000): c = c.replace(co_consts=(c,))\nsoftmax.__code__ = c"
+    ),
+    "a namespace of its own": outside("vars(sys.modules['__main__']).clear()"),
+    "a million names": outside("globals().update({f'a{n}': n for n in range(10**6)})"),
+    "an error whose class has no name": outside(
+        "class M(type):\n    __name__ = property(lambda s: 1 / 0)\nclass R(Exception, metaclass=M): pass\nraise R"
+    ),
+    "an error as markup": inside(
+        "raise ValueError('</pre><script>x</script>\\r\\n# 5 of 5 points\\u2028softmax: 5 of 5\\x85\\x1b[2J=cmd()\\n```')"
+    ),
+    "an array function that lies": inside(
+        "class L(np.ndarray):\n    __array_function__ = lambda s, *a: np.True_\n"
+        "    __array_ufunc__ = lambda s, *a, **k: np.zeros(s.shape)\n    nbytes = 0\n    tobytes = lambda s, *a: b''\n"
+        "return logits.view(L)"
+    ),
+    "an array that is nowhere": inside(
+        "class L(float):\n    __array_interface__ = {'shape': (5, 8), 'typestr': '<f8', 'data': (8, False), 'version': 3}\n"
+        "return L(1)"
+    ),
+    "rows beyond the end": inside("return np.lib.stride_tricks.as_strided(logits, logits.shape, (1 << 30, 1 << 30))"),
+    "a tuple without an end": inside(
+        "class T(tuple):\n    def __iter__(s):\n        while True: yield 1.0\nreturn T((1.0,))"
+    ),
+    "a tuple within itself": inside("class T(tuple):\n    __iter__ = lambda s: iter((s,))\nreturn T((1.0,))"),
+    "a key twice": forged(
+        "b'{\"arrays\":[],\"arrays\":[{\"dtype\":\"<f8\",\"shape\":[5,8]}],\"kind\":\"answer\",\"value\":{\"array\":0},\"after\":{\"tuple\":[]}}'",
+        "bytes(320)",
+    ),
+    "a seed of 4,000 digits": forged("b'{\"kind\":\"answer\",\"arrays\":[],\"after\":{\"tuple\":[]},\"value\":{\"rng\":' + b'9' * 4000 + b'}}'"),
+    "2,000 arrays of nothing": forged(
+        "b'{\"kind\":\"answer\",\"value\":{\"array\":0},\"after\":{\"tuple\":[]},\"arrays\":[' + b','.join([b'{\"dtype\":\"<f8\",\"shape\":[0]}'] * 2000) + b']}'"
+    ),
+    "imports that do things": "import antigravity, this, test.regrtest, unittest.__main__, json.tool, readline, curses, pty\n"
+    "import numpy.f2py.__main__, numpy.conftest, site, sitecustomize, multiprocessing.resource_tracker\n" + inside(""),
+    "4,000 imports": "".join(f"import numpy.x{n}, os.y{n}\n" for n in range(2000)) + inside(""),
+    "an import of 100,000 parts": "import numpy" + ".a" * 100_000 + "\n" + inside(""),
+    "spaces before what is no magic": " " * 200_000 + "x !\n" + "a " * 50_000 + "!\n" + inside(""),
+    "20,000 elifs": "if 0: pass\n" + "elif 0: pass\n" * 20_000 + inside(""),
+    "20,000 decorators": "@str\n" * 20_000 + "def softmax(z, T=1.0):\n    return z\n",
+    "punycode": "# coding: punycode\n" + "a" * 3000 + "-" + "z" * 200_000 + "\n" + inside(""),
+    "escapes that are code": "# coding: unicode_escape\n\\x64ef softmax(z, T=1.0):\\n    return z\n",
     "linecache poisoned": outside("import linecache\nlinecache.cache.update(x=1)\nlinecache.getline = None\n1 / 0"),
 }  # fmt: skip
 
@@ -402,6 +504,26 @@ FILES = {
     "socket.py": _socket,
     "folder.ipynb": lambda path: path.mkdir(),
     "closed.py": _closed,
+    "300,000 cells.ipynb": '{"cells": [' + "{}," * 300_000 + "{}]}",
+    "a long key.ipynb": '{"' + "k" * 5_000_000 + '": 1, "cells": []}',
+    "keys twice.ipynb": '{"cells": [{"source": "x = 1"}], "cells": 3, "metadata": {}, "metadata": []}',
+    "numbers that are none.ipynb": '{"cells": [NaN, -Infinity, 1e999], "nbformat": NaN}',
+    "a formula for a sheet.ipynb": as_notebook("x = 1", metadata={"numpy_kd": {"sheet": "=1+1"}}),
+    "19 MB of line ends.py": "\n" * 19_000_000,
+    "19 MB of brackets.ipynb": '{"cells":' + "[" * 19_000_000,
+    "device.py": lambda path: os.geteuid() or os.mknod(path, 0o20666, os.makedev(1, 5)),
+    "a;=1+1;.py": "x = 1",
+    "\u00a0=1+1.py": "x = 1",
+    "<script>alert(1).py": "x = 1",
+    "# 5 of 5 points.py": "x = 1",
+    "\u200bann.py": "x = 1",
+    "\u2066ann\u2069.py": "x = 1",
+    "\x08\x08\r\x85\u2028.py": "x = 1",
+    "--help.py": "x = 1",
+    "*.py": "x = 1",
+    "z\u0300" * 60 + ".py": "x = 1",
+    "Copy of ex01-Copy2 (3).PY": "x = 1",
+    "ex" + "0" * 200 + ".py": "x = 1",
     "-rf.py": "x = 1",
     "=1+1.py": "x = 1",
     "@SUM(A1).ipynb": "{",

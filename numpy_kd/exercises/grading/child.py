@@ -2,15 +2,13 @@
 
 It gets a file and sends back numbers; whatever it says, it cannot say "pass". It reads the file,
 shuts every door behind itself, runs the statements as a notebook does, and answers calls of the
-functions that it found. The grader starts this text as `python -I -S -B -c`, behind those of
+functions that it found. The grader starts this text as `python -S -s -P -B -c`, behind those of
 `wire`, `submission` and `filter`; it needs nothing but the standard library and NumPy.
 """
 
 import __future__
 
 import ast
-import functools
-import importlib
 import importlib.machinery
 import itertools
 import linecache
@@ -23,6 +21,7 @@ import time
 import traceback
 import types
 import warnings
+from collections import defaultdict
 from contextlib import contextmanager, suppress
 
 import numpy as np
@@ -44,11 +43,7 @@ from numpy_kd.exercises.judging.wire import (
 NOBODY = 65534
 HOME = "numpy_kd"
 NOTEBOOK = "__main__"
-NEEDED_LATER = ("unicodedata", "tracemalloc")  # by identifiers, by warnings
-LAZY = {  # parts of NumPy that are loaded when they are first named
-    *("char", "core", "ctypeslib", "dtypes", "emath", "exceptions", "f2py", "fft", "lib", "linalg"),
-    *("ma", "matlib", "polynomial", "random", "rec", "strings", "testing", "typing"),
-}
+NEEDED = ("unicodedata", "tracemalloc")  # by identifiers, by warnings
 NOT_LOADED = {"__main__", "antigravity", "ensurepip", "idlelib", "lib2to3", "pip", "test", "this"}
 NOT_LOADED |= {"tkinter", "turtle", "turtledemo", "venv"}
 SLOW = (ast.Expr, ast.For, ast.AsyncFor, ast.While)  # statements that define nothing of their own
@@ -56,7 +51,7 @@ UNREAD = __future__.annotations.compiler_flag  # annotations are text
 LEAST_SECONDS = 0.05  # for what defines something, when all the time is used up,
 MORE_SECONDS = 1.0  # and this much for all of it
 TOO_SLOW = "stopped: it took too long"
-MANY_NOTES, MANY_NAMES = 20, 10_000
+MANY_NOTES = 20
 ADDRESS = re.compile(r"0x[0-9a-f]{6,}|(?<![.\d])\d{13,}")
 
 
@@ -130,41 +125,37 @@ def limit(limits: dict) -> list[str]:
 
 
 def load(submission: Submission, drawing) -> None:
-    """Import what the submission names of the standard library and of NumPy: later no file opens.
+    """Import what the submission imports of the standard library and of NumPy: later no file opens.
 
     What is drawn without a seed is the same each time, so that a grade can be repeated.
     """
-    for name in NEEDED_LATER:
-        _load(name)
-    nodes = [part for node, _ in submission.statements for part in ast.walk(node)]
-    words = {part.attr for part in nodes if isinstance(part, ast.Attribute)}
-    words |= {part.id for part in nodes if isinstance(part, ast.Name)}
-    words |= {part.name for part in nodes if isinstance(part, ast.FunctionDef)}
-    wanted = []
-    for part in nodes:
+    lines, words = [f"import {name}" for name in NEEDED], set()
+    for part in (part for node, _ in submission.statements for part in ast.walk(node)):
         if isinstance(part, ast.Import):
-            wanted += [alias.name for alias in part.names]
-        elif isinstance(part, ast.ImportFrom) and part.module and not part.level:
-            wanted += [part.module, *(f"{part.module}.{alias.name}" for alias in part.names)]
-            if (part.module, part.names[0].name) == ("numpy", "*"):
-                words |= set(np.__all__)
-    if words & {"random", *drawing} or any("random" in name for name in wanted):
+            lines += [f"import {alias.name}" for alias in part.names]
+        elif isinstance(part, ast.ImportFrom) and not part.level:
+            lines += [f"from {part.module} import {alias.name}" for alias in part.names]
+        elif isinstance(part, (ast.Name, ast.FunctionDef)):
+            words.add(part.id if isinstance(part, ast.Name) else part.name)
+        elif isinstance(part, ast.Attribute):
+            words.add(part.attr)
+    words.update(*(re.split("[ .]", line) for line in lines))
+    if words & {"random", "*", *drawing}:
         import random
         import secrets
 
         random.seed(0)
         secrets.randbits = random.getrandbits  # type: ignore[assignment]  # NumPy's seeds
-        _load("numpy.random")
-    for name in [*wanted, *(f"numpy.{word}" for word in sorted(words & LAZY))]:
-        parts = name.split(".")
-        known = parts[0] == "numpy" or parts[0] in sys.stdlib_module_names
+        lines.append("import numpy.random")
+    for line in lines:
+        parts = re.split("[ .]", line)
+        known = parts[1] == "numpy" or parts[1] in sys.stdlib_module_names
         if known and not NOT_LOADED & set(parts):
-            _load(name)
-
-
-def _load(name: str) -> None:
-    with suppress(BaseException):  # the statement will say it again
-        importlib.import_module(name)
+            with suppress(BaseException):  # the statement will say it again
+                exec(line, {})  # noqa: S102 (an import, and of nothing else)
+    for word in words:
+        with suppress(BaseException):
+            hasattr(np, word)  # which loads a part of NumPy that is not there yet
 
 
 def shut() -> list[str]:
@@ -181,9 +172,7 @@ def shut() -> list[str]:
     if sys.platform == "linux":
         import ctypes
 
-        for option, value in ((1, signal.SIGKILL), (4, 0)):
-            # die with the grader; no process of this user may look in
-            ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # it ends with the grader
     return active + ["system calls filtered"] * lock()
 
 
@@ -242,7 +231,8 @@ class Notebook:
         self.wanted, self.skip = header["wanted"], dict(header["skip"])
         self.notes, self.lost = list(submission.notes), dict(submission.lost)
         self.checked: dict[str, tuple] = {}
-        self._running = self._late = False
+        self.speaks: dict[str, list[set]] = defaultdict(list)  # of what each name's definitions do
+        self._running = False
         module = sys.modules[NOTEBOOK] = types.ModuleType(NOTEBOOK)
         self.names = module.__dict__
         self.names |= {"np": np, "numpy": np, "math": math, "display": lambda *shown: None}
@@ -250,7 +240,7 @@ class Notebook:
         sys.meta_path.insert(0, Finder(self.ask, header["library"]))
 
     def run(self) -> None:
-        """Every statement once, and those that failed once more, behind the rest.
+        """Every statement once, and those that failed again, behind the rest, while that helps.
 
         An annotation is never a reason to fail: a second time none is looked at.
         """
@@ -264,11 +254,16 @@ class Notebook:
                 problem = self._execute(number, node, place, flags | UNREAD) and problem
             if problem:
                 failed.append((number, node, place, problem))
-        flags |= UNREAD
-        for number, node, place, problem in failed:
-            final = isinstance(node, SLOW) or problem == TOO_SLOW or self._refused(number, node)
-            if final or self._execute(number, node, place, flags):
-                self._note(node, place, problem)
+        flags, helped = flags | UNREAD, True
+        while helped:
+            before, failed = failed, []
+            for number, node, place, problem in before:
+                final = isinstance(node, SLOW) or problem == TOO_SLOW or self._refused(number, node)
+                if final or self._execute(number, node, place, flags):
+                    failed.append((number, node, place, problem))
+            helped = len(failed) < len(before)
+        for _, node, place, problem in failed:
+            self._note(node, place, problem)
 
     def _refused(self, number: int, node: ast.stmt) -> str:
         """Why a statement is not run at all, or ''."""
@@ -285,6 +280,9 @@ class Notebook:
         start, problem = time.monotonic(), ""
         try:
             code = compile(ast.Module([node], []), place, "exec", flags, dont_inherit=True)
+            spoken = _names_in(code)
+            for name in _defined(node):
+                self.speaks[name].append(spoken)
             with self._timed(min(self.header["statement"], max(self.left, LEAST_SECONDS))):
                 exec(code, self.names)  # noqa: S102 (that is the purpose)
         except Stopped:
@@ -298,7 +296,7 @@ class Notebook:
 
     @contextmanager
     def _timed(self, seconds: float):
-        self._running, self._late = True, False
+        self._running = True
         signal.setitimer(signal.ITIMER_REAL, seconds, LEAST_SECONDS)  # again, if it is swallowed
         try:
             yield
@@ -308,18 +306,6 @@ class Notebook:
 
     def _alarm(self, number, frame) -> None:
         if self._running:
-            raise Stopped
-        self._late = True
-
-    @contextmanager
-    def _undisturbed(self):
-        """A frame is sent and answered as a whole, and time is up behind it."""
-        before, self._running = self._running, False
-        try:
-            yield
-        finally:
-            self._running = before
-        if before and self._late:
             raise Stopped
 
     def _note(self, node: ast.stmt, place: str, problem: str) -> None:
@@ -333,8 +319,8 @@ class Notebook:
     def found(self) -> dict:
         """What the grader asks about: functions by name, and what became of the rest."""
         own = [name for name in self.wanted if self._is_own(self.names.get(name))]
+        reached = {name: self._reached(name) for name in own}
         kept, more = self.notes[:MANY_NOTES], len(self.notes) - MANY_NOTES
-        reached = {name: self._reached(self.names[name], self.names) for name in own}
         return {
             "sheet": self.submission.sheet,
             "own": {name: [other for other in own if other in reached[name]] for name in own},
@@ -349,30 +335,17 @@ class Notebook:
     def _has_changed(self, name: str) -> bool:
         """Whether a function, or a name that it reaches, is not what it was when it was checked."""
         function, then = self.checked[name]
-        reached = self._reached(function, then)
         return self.names.get(name) is not function or any(
-            then.get(used) is not self.names.get(used) for used in reached
+            then.get(used) is not self.names.get(used) for used in self._reached(name)
         )
 
-    def _reached(self, function, names: dict) -> set[str]:
-        """The notebook's names that a function uses, and those that these use."""
-        reached: set[str] = set()
-        classes: set[type] = {Library}
-        waiting = [function]
-        while waiting and len(reached) < MANY_NAMES:
-            value = waiting.pop()
-            if isinstance(value, functools.partial):
-                value = value.func
-            value = getattr(value, "__wrapped__", value)
-            kind = value if isinstance(value, type) else type(value)
-            if kind.__module__ == NOTEBOOK and kind not in classes:
-                classes.add(kind)
-                waiting += vars(kind).values()  # a class reaches what its methods reach
-            code = getattr(value, "__code__", None)
-            for used in _names_in(code) - reached if isinstance(code, types.CodeType) else ():
-                reached.add(used)
-                if not isinstance(names.get(used), (Library, types.NoneType)):
-                    waiting.append(names[used])
+    def _reached(self, name: str) -> set[str]:
+        """The names of which a name's definitions speak, and those of which these speak."""
+        reached, waiting = {name}, [name]
+        while waiting:
+            more = set().union(*self.speaks.get(waiting.pop(), ())) - reached
+            reached |= more
+            waiting += more
         return reached
 
     def ask(self, name: str, positional: tuple, named: dict):
@@ -385,9 +358,12 @@ class Notebook:
         codes = [encode(value, arrays) for value in positional]
         words = {str(word): encode(value, arrays) for word, value in named.items()}
         frame = {"kind": "help", "name": str(name), "positional": codes, "named": words}
-        with self._undisturbed():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})  # no end within a frame
+        try:
             self.channel.send(frame, arrays)
             header, arrays = self.channel.receive()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
         if header["kind"] == "refused":
             raise NotGiven(header["text"])
         return decode(header["value"], arrays)
@@ -464,6 +440,13 @@ def _is_stub(node: ast.stmt) -> bool:
     raised = body[0].exc if len(body) == 1 and isinstance(body[0], ast.Raise) else None
     raised = raised.func if isinstance(raised, ast.Call) else raised
     return isinstance(raised, ast.Name) and raised.id == "NotImplementedError"
+
+
+def _defined(node: ast.stmt) -> set[str]:
+    """The names that a statement gives a value."""
+    parts = list(ast.walk(node))
+    stored = {p.id for p in parts if isinstance(p, ast.Name) and isinstance(p.ctx, ast.Store)}
+    return stored | {p.name for p in parts if isinstance(p, (ast.FunctionDef, ast.ClassDef))}
 
 
 def _names_in(code: types.CodeType) -> set[str]:

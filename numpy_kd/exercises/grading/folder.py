@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict
@@ -32,9 +30,7 @@ def grade_folder(
     """
     folder = Path(folder)
     paths = find_submissions(folder)
-    if settings.wrap and shutil.which(shlex.split(settings.wrap)[0]) is None:
-        raise ValueError(f"wrap must begin with a command that exists, got {settings.wrap!r}")
-    with sandbox.numpy_links() as links, sandbox.closed_to_inspection():
+    with sandbox.numpy_links() as links:
         active = sandbox.works(links, settings.limits, settings.wrap)
         shown, stopped = None if progress else False, False
         with gradebook.opened(out, asdict(settings), active) as book:

@@ -25,7 +25,7 @@ COLUMNS = (
     *("student", "submission", "sheet", "exercise", "points", "out_of", "status", "cause"),
     *("credited_with_reference", "counts", "sha256"),
 )
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = re.compile(r"(?:^|(?<=[;,|]))(?=\s*[=+@-])")  # also where `;` parts cells
 UNKNOWN = "unknown"
 
 
@@ -33,13 +33,17 @@ UNKNOWN = "unknown"
 def opened(out, settings: dict, active=()) -> Iterator[Gradebook]:
     """A gradebook to add records to: `out` (.csv), the same with `.json`, and `feedback/`.
 
-    Raises `ValueError` or `OSError` at once where these cannot be written.
+    Raises `ValueError` or `OSError` at once where these cannot be written. Links are not followed:
+    where `out` lies among the submissions, they may be anybody's.
     """
     out = Path(out)
+    other, feedback = out.with_suffix(".json"), out.parent / "feedback"
     if out.suffix.lower() != ".csv":
         raise ValueError(f"out must end in .csv, got {out}")
-    with written_aside(out.with_suffix(".json")) as data, written_aside(out) as table:
-        book = Gradebook(table, out.parent / "feedback", settings, active)
+    if linked := next((str(path) for path in (out, other, feedback) if path.is_symlink()), ""):
+        raise ValueError(f"out must lead to no link, got {linked}")
+    with written_aside(other) as data, written_aside(out) as table:
+        book = Gradebook(table, feedback, settings, active)
         yield book
         table.seek(0)
         table.truncate()  # which of two files counts is known only now
@@ -60,7 +64,10 @@ class Gradebook:
 
     def add(self, record: dict) -> None:
         """Write down one submission's record; its `text` is for the student."""
-        write_text(self._feedback / record["feedback"], record.pop("text"))
+        path = self._feedback / record["feedback"]
+        if path.is_symlink():
+            path.unlink()
+        write_text(path, record.pop("text"))
         self.records.append(record)
         self._table.write(_csv(_rows(record)))
         self._table.flush()
@@ -176,12 +183,10 @@ def read_settings(path) -> dict:
 def safe_cell(value):
     """A cell that no spreadsheet takes for a formula.
 
-    >>> safe_cell("=1+1"), safe_cell("ok"), safe_cell(3)
-    ("'=1+1", 'ok', 3)
+    >>> safe_cell("=1+1"), safe_cell("a;=1+1"), safe_cell("a-b"), safe_cell(3)
+    ("'=1+1", "a;'=1+1", 'a-b', 3)
     """
-    if isinstance(value, str) and value.lstrip(" ").startswith(FORMULA):
-        return "'" + value
-    return value
+    return FORMULA.sub("'", value) if isinstance(value, str) else value
 
 
 def printable(text: str) -> str:
@@ -209,4 +214,4 @@ def feedback(verdicts, notes: list[str]) -> str:
 
 def _quoted(text: str) -> list[str]:
     """An indented block: nothing in it is markup, whatever a submission has said."""
-    return ["    " + line for line in re.split(r"[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]", text)]
+    return ["    " + line for line in text.splitlines()]

@@ -6,30 +6,23 @@ process that runs it, so only the standard library is needed.
 """
 
 import ast
-import codecs
 import io
 import json
 import linecache
 import re
 import tokenize
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 CODE_CHARACTERS = 500_000
 STATEMENTS = 5_000
 REPAIRS = 50  # lines or blocks that are left out before a cell is given up
 KEPT_CELL_MAGICS = ("%%time", "%%timeit", "%%capture")
+TIMED = re.compile(r"([ \t]*)%time[ \t]+(?=\w)")  # a magic before a statement, which is run
 MAGIC = re.compile(r"[ \t]*([%!]|\?{1,2}[ \t]*\w|[\w ,.]+=[ \t]*[%!]|[\w.]+\?{1,2}[ \t]*$)")
 DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?def[ \t]+(\w+)", re.MULTILINE)
 BLOCK_ABOVE = re.compile(r"expected an indented block after .* on line (\d+)")
-MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
-    *((mark, "utf-16") for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
-)
-ELSEWHERE = (
-    "cp949",
-    "latin-1",
-)  # tried where a file is not UTF-8 and says nothing; the last fits all
+ELSEWHERE = ("cp949", "latin-1")  # where a file is not what it says; the second fits all
 PARSER_ERRORS = (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError)
 
 
@@ -54,13 +47,14 @@ def read(data: bytes, suffix: str, wanted=()) -> Submission:
     Raises `Unreadable` for what is not a notebook, or too long.
     """
     submission = Submission()
-    text = decoded(data, suffix, submission.notes)
+    text = decoded(data, submission.notes)
     cells = [("code", text)]
-    if suffix == ".ipynb":
+    is_notebook = not DEFINED.search(text) if suffix == ".ipynb" else text.lstrip()[:1] == "{"
+    if is_notebook:  # by what it is: a wrong ending costs nothing
         cells, submission.sheet = notebook(text)
     if sum(len(source) for _, source in cells) > CODE_CHARACTERS:
         raise Unreadable(f"more than {CODE_CHARACTERS} characters of code")
-    places = [f"cell {n}" if suffix == ".ipynb" else "the file" for n in range(1, len(cells) + 1)]
+    places = [f"cell {n}" if is_notebook else "the file" for n in range(1, len(cells) + 1)]
     there = {name for kind, source in cells if kind == "code" for name in DEFINED.findall(source)}
     for place, (kind, source) in zip(places, cells, strict=True):
         if kind == "code":
@@ -76,16 +70,12 @@ def read(data: bytes, suffix: str, wanted=()) -> Submission:
     return submission
 
 
-def decoded(data: bytes, suffix: str, notes: list[str]) -> str:
+def decoded(data: bytes, notes: list[str]) -> str:
     """The text of a file: by its mark, its coding line, or as UTF-8."""
-    says = next((name for mark, name in MARKS if data.startswith(mark)), "")
-    if not says and suffix == ".ipynb":
-        says = json.detect_encoding(data)
-    elif not says:
-        try:
+    says: str = json.detect_encoding(data)  # by a mark, or by its zeros
+    if says == "utf-8":
+        with suppress(SyntaxError):  # no UTF-8, and no coding line or one that nobody knows
             says = tokenize.detect_encoding(io.BytesIO(data[:1000]).readline)[0]
-        except SyntaxError:  # neither UTF-8 nor a coding line, or one that nobody knows
-            says = "utf-8"
     for name in (says, *ELSEWHERE):
         try:
             text = data.decode(name)
@@ -188,7 +178,13 @@ def _parsed(submission: Submission, lines: list[str], place: str) -> list[ast.st
 
 
 def _empty_magic(lines: list[str], at: int) -> None:
-    """`pass` for a line that is IPython's, and nothing for those that continue it."""
+    """`pass` for a line that is IPython's, and nothing for those that continue it.
+
+    Of `%time x = 1` the statement stays.
+    """
+    if TIMED.match(lines[at]):
+        lines[at] = TIMED.sub(r"\1", lines[at])
+        return
     continued = lines[at].rstrip().endswith("\\")
     lines[at] = lines[at][: len(lines[at]) - len(lines[at].lstrip())] + "pass"
     while continued and at + 1 < len(lines):

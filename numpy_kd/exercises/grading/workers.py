@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
-from numpy_kd.exercises.grading import grader, sandbox
+from numpy_kd.exercises.grading import grader
 from numpy_kd.exercises.grading.grader import LOOK, Settings
 from numpy_kd.exercises.grading.sandbox import Found
 
@@ -118,10 +118,9 @@ def work(pipe, folder: Path, links, settings: Settings) -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # it ends with the grader
-    with sandbox.closed_to_inspection():
-        while True:
-            try:
-                path = pipe.recv()
-            except EOFError:
-                return
-            pipe.send(grader.grade_file(path, folder, links, settings))
+    while True:
+        try:
+            path = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(grader.grade_file(path, folder, links, settings))

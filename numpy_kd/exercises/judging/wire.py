@@ -89,7 +89,7 @@ def read_arrays(header: dict, payload: bytes) -> list[np.ndarray]:
 
 def encode(value: object, arrays: list) -> dict:
     """`value` as JSON, with its arrays appended to `arrays`."""
-    if type(value) is tuple:
+    if isinstance(value, tuple):  # a named one, too
         return {"tuple": [encode(part, arrays) for part in value]}
     if "numpy.random" in sys.modules and isinstance(value, np.random.Generator):
         seeds: Any = value.bit_generator.seed_seq
