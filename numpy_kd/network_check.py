@@ -298,6 +298,7 @@ def _others(c):
     return [c.dy * mask for mask in c.other_masks if mask.shape == c.dy.shape]
 
 
+THROUGH = "what x does through it is missing"
 ROWS = [
     ("activation mask missing", lambda c: c.dy + 0 * c.mask, "as if there were no activation"),
     ("activation mask inverted", lambda c: c.dy * (1 - c.mask), "it passes where it is shut"),
@@ -310,14 +311,8 @@ ROWS = [
     ),
     ("dropout scale missing", lambda c: _dropout(c, c.mask != 0), "1 / (1 - rate) is missing"),
     ("stale cache", _stale, "the backward pass used what an earlier forward pass left"),
-]
-NORMALISED = [("mean and variance", 0, 0), ("the mean", 0, 1), ("the variance", 1, 0)]
-ROWS += [
-    (
-        f"batch normalisation without {what}",
-        lambda c, kept=kept: _normalised(c, *kept),
-        "what x does through it is missing",
-    )
-    for what, *kept in NORMALISED
+    ("batch normalisation without mean and variance", lambda c: _normalised(c, 0, 0), THROUGH),
+    ("batch normalisation without the mean", lambda c: _normalised(c, 0, 1), THROUGH),
+    ("batch normalisation without the variance", lambda c: _normalised(c, 1, 0), THROUGH),
 ]
 LAYERS = [Cause(*row) for row in ROWS]

@@ -186,6 +186,23 @@ def test_a_rate_that_diverges_is_tried_and_not_chosen(digits_as_mnist, tmp_path)
     assert [t["errors"] for t in chosen["tried"]] == [chosen["errors"], TINY.images // 6]
 
 
+def test_a_network_of_the_table_that_diverges_is_trained_at_half_the_rate(
+    digits_as_mnist, tmp_path
+):
+    best = {"rate": 1e25, "epochs": 2, "optimizer": "SGD", "hard_weight": 0.3}
+    chosen = {"student distilled": best}
+    with mnist.Workers(tmp_path, source=digits_as_mnist, processes=1, progress=False) as workers:
+        workers.train([mnist.teacher(TINY, "teacher-0")])
+        how = {"teacher": ("teacher-0",)}
+        job = mnist._chosen(TINY, "student distilled", chosen, "student", 0, **how)
+        (result,) = workers.train([job])
+        used = result["rate"]
+        assert used < 1e25 and np.log2(1e25 / used) % 1 == 0
+        again = replace(job, name="again", rate=used)
+        (same,) = workers.train([again])
+    assert "rate" not in same and same["test"] == result["test"]
+
+
 def test_tuning_a_bias_never_makes_more_errors_where_it_is_tuned(serial):
     for row in serial["biases"]:
         for i in range(TINY.other_seeds):

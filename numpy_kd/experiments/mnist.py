@@ -207,6 +207,22 @@ class Trial(Job):
             return {"held_out_errors": self.held_out, "diverged": str(error)}, None
 
 
+class Halved(Job):
+    """A network of the table: where it diverges, as with another teacher than its rate was chosen
+    with, it is trained at half the rate, and its results say at which."""
+
+    def work(self, teacher, source, checkpoint) -> tuple[dict, MLP | None]:
+        """As any job, at the first rate that does not diverge."""
+        try:
+            return super().work(teacher, source, checkpoint)
+        except FloatingPointError:
+            if checkpoint is not None:
+                checkpoint.unlink(missing_ok=True)
+            half = replace(self, rate=self.rate / 2)
+            result, network = half.work(teacher, source, checkpoint)
+            return {"rate": half.rate} | result, network
+
+
 def trial(s: Settings, row: str, rate: float, epochs: int = 0, **more) -> Trial:
     """Neither it nor its teacher sees the last images."""
     if row not in ("student alone", "label smoothing"):
@@ -326,9 +342,8 @@ def _chosen(s: Settings, row: str, chosen: dict, name: str, i: int, **more) -> J
         row = "student distilled by SGD"
     if row.startswith("student distilled"):
         how = soft_targets(s.temperature, best["hard_weight"])
-    return network(
-        s, row, best["rate"], best["epochs"], name=f"{name}-{i}", seed=20 + i, **(how | more)
-    )
+    how |= {"name": f"{name}-{i}", "seed": 20 + i} | more
+    return Halved(**vars(network(s, row, best["rate"], best["epochs"], **how)))
 
 
 def _students(s: Settings, workers: Workers, chosen: dict) -> dict:
